@@ -1,0 +1,210 @@
+"""Read nightfold.yaml: every mistake at once, each with file, line and column."""
+
+from __future__ import annotations
+
+import re
+import types
+import typing
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from engine.config import Settings, data_path
+from engine.config_yaml import Document, Location, Place, read
+from engine.errors import ConfigError, closest
+from engine.symbol_keys import KEY_PATTERN, is_canonical
+
+Mistake = tuple[Location, str]
+
+
+@dataclass(frozen=True)
+class SettingsFile:
+    """Validated settings with the place of each key.
+
+    Parameters
+    ----------
+    path : Path
+        The file read.
+    settings : Settings
+        Frozen, defaults filled.
+    places : dict
+        Location of a key, as a path of names and indices, to (line, column), from 1.
+    """
+
+    path: Path
+    settings: Settings
+    places: dict[Location, Place]
+
+    @property
+    def data_dir(self) -> Path:
+        """Return the absolute data folder."""
+        return data_path(self.settings, self.path)
+
+    def where(self, *location: str | int) -> str:
+        """Return ``file:line:column`` of a key, or of the nearest key above it."""
+        line, column = Document(self.path, None, self.places).place(location)
+        return f"{self.path.name}:{line}:{column}"
+
+
+def stamp_us(text: str) -> int:
+    """Return an ISO time as int64 microseconds UTC; without a zone it is UTC.
+
+    Raises
+    ------
+    ConfigError
+        The text is no ISO time.
+    """
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise ConfigError(
+            f"asof is {text!r}; expected an ISO time such as 2013-03-01 or 2013-03-01T21:00Z"
+        ) from None
+    moment = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment
+    return int((moment - datetime(1970, 1, 1, tzinfo=UTC)).total_seconds()) * 1_000_000
+
+
+def load(path: Path) -> SettingsFile:
+    """Read and validate the settings.
+
+    Raises
+    ------
+    ConfigError
+        Lists every mistake of form by line, each with its place and what is expected.
+    """
+    document = read(path)
+    settings: Settings | None = None
+    mistakes = _check_names(document.value)
+    try:
+        settings = Settings.model_validate(document.value)
+    except ValidationError as error:
+        mistakes += _describe(error, document)
+    placed = document.repeated + [(document.place(location), text) for location, text in mistakes]
+    if placed or settings is None:
+        lines = [f"{path.name}:{line}:{column}: {text}" for (line, column), text in sorted(set(placed))]
+        raise ConfigError("\n".join(lines))
+    return SettingsFile(path.resolve(), settings, document.places)
+
+
+def _describe(error: ValidationError, document: Document) -> list[Mistake]:
+    """Return one mistake per key; what each form of a value would need is joined by "or"."""
+    mistakes: list[Mistake] = []
+    expected: dict[Location, list[str]] = {}
+    for item in error.errors():
+        location: Location = ()  # without the names of union members, which the file has not
+        for part in item["loc"]:
+            location = (*location, part) if (*location, part) in document.places else location
+        name = _dotted(location)
+        kind, message = item["type"], item["msg"]
+        if kind == "missing":
+            mistakes.append((location, f"{_dotted((*location, item['loc'][-1]))!r} is missing"))
+        elif kind == "extra_forbidden":
+            text = f"unknown key {name!r}. {closest(location[-1], _keys_at(location[:-1]))}"
+            mistakes.append((location, text))
+        elif kind == "value_error":
+            mistakes.append((location, f"{name}: {message.removeprefix('Value error, ')}"))
+        elif kind == "literal_error" and location == item["loc"]:
+            options = re.findall(r"'([^']*)'", item["ctx"]["expected"]) or [item["ctx"]["expected"]]
+            choice = f"expected one of {', '.join(options)}. {closest(item['input'], options)}"
+            mistakes.append((location, f"{name} is {_shown(item['input'])}; {choice}"))
+        elif message.startswith("Input should "):
+            if location not in expected:
+                expected[location] = [f"{name} is {_shown(item['input'])}; expected "]
+            expected[location].append(_plain_words(message))
+        else:
+            mistakes.append((location, f"{name}: {message}; found {_shown(item['input'])}"))
+    return mistakes + [(at, head + " or ".join(forms)) for at, (head, *forms) in expected.items()]
+
+
+def _dotted(location: Location) -> str:
+    return ".".join(str(part) for part in location) or "the file"
+
+
+def _plain_words(message: str) -> str:
+    words = message.removeprefix("Input should ").removeprefix("be ")
+    if words.startswith("a valid dictionary"):
+        return "a mapping (key: value); {} takes all defaults"
+    return words.replace("a valid tuple", "a list").replace("a valid string", "text")
+
+
+def _shown(value: object) -> str:
+    """Return a value as the file writes it, cut where it is long."""
+    text = "null" if value is None else str(value).lower() if isinstance(value, bool) else repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def _keys_at(location: Location) -> list[str]:
+    """Return the keys that are known at a place in the file."""
+    annotation: Any = Settings
+    for part in location:
+        annotation = _below(annotation, part)
+    model = _model_in(annotation)
+    return [] if model is None else [field.alias or name for name, field in model.model_fields.items()]
+
+
+def _below(annotation: Any, part: str | int) -> Any:
+    """Return the annotation of what stands under a name or index."""
+    origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin is dict:
+        return arguments[1]
+    if origin is tuple:
+        return arguments[0]
+    if origin in (typing.Annotated, typing.Union, types.UnionType):
+        return _below(arguments[0], part)  # the other arguments are metadata, or None
+    for name, field in annotation.model_fields.items():
+        if part == (field.alias or name):
+            return field.annotation
+    return None
+
+
+def _model_in(annotation: Any) -> type[BaseModel] | None:
+    if typing.get_origin(annotation) in (typing.Annotated, typing.Union, types.UnionType):
+        annotation = typing.get_args(annotation)[0]
+    return annotation if isinstance(annotation, type) and issubclass(annotation, BaseModel) else None
+
+
+def _at(value: Any, *location: str) -> Any:
+    """Return what stands at a place of an unchecked file, None where nothing does."""
+    for part in location:
+        value = value.get(part) if isinstance(value, dict) else None
+    return value
+
+
+def _check_names(value: Any) -> list[Mistake]:
+    """Return what is wrong with the keys of symbols and the names of strategies."""
+    mistakes: list[Mistake] = []
+    symbols = _at(value, "symbols")
+    if symbols == {}:
+        mistakes.append((("symbols",), "symbols is empty; expected at least one key, e.g. AAPL: {}"))
+    symbols = symbols if isinstance(symbols, dict) else {}
+    seen: dict[str, str] = {}
+    for key, options in symbols.items():
+        place: Location = ("symbols", key)
+        if not is_canonical(key):
+            rule = "expected capital letters, digits and . _ = ^ -, at most 32, no Windows device name"
+            mistakes.append(
+                (place, f"E16 symbol {_shown(key)} is not canonical ({rule}: {KEY_PATTERN.pattern})")
+            )
+        if key.casefold() in seen:
+            mistakes.append((place, f"E16 symbol {key!r} equals {seen[key.casefold()]!r} but for its case"))
+        seen[key.casefold()] = key
+        source = _at(options, "source") or _at(value, "prices", "source")
+        if source == "exchange" and not _at(options, "venue"):
+            mistakes.append((place, f"symbol {key}: source exchange needs a venue, e.g. venue: kraken"))
+    entries = _at(value, "strategies")
+    names: set[str] = set()
+    for index, entry in enumerate(entries if isinstance(entries, list) else ()):
+        label = str(_at(entry, "name") or _at(entry, "strategy"))
+        if label in names:
+            text = f"strategy name {label!r} stands twice; give one of them another 'name'"
+            mistakes.append((("strategies", index), text))
+        names.add(label)
+        chosen = _at(entry, "symbols")
+        for number, symbol in enumerate(chosen if isinstance(chosen, list) else ()):
+            if symbol not in list(symbols):
+                text = f"symbol {_shown(symbol)} is not under 'symbols'. {closest(symbol, symbols)}"
+                mistakes.append((("strategies", index, "symbols", number), text))
+    return mistakes
