@@ -1,0 +1,253 @@
+"""Strict reading of a price file in the declared form: `read_csv` takes bytes, returns rows, guesses nothing.
+
+Every cell is typed by the declared schema; whatever does not fit is refused with its line (header = line 1).
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterator
+from typing import NoReturn
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv
+
+from engine.bars.checks import RawBars
+from engine.bars.model import Ints
+from engine.errors import closest
+from engine.sources.base import NUMBERS, FileFormat
+from engine.sources.refusals import NUMBER, FileReader
+from engine.sources.stamps import StampProblem, stamps_to_utc
+
+SCHEMA = "date or timestamp, open, high, low, close, volume, optional symbol"
+KNOWN = ("date", "timestamp", *NUMBERS, "symbol")
+MAX_BYTES = 1 << 30
+BOM = b"\xef\xbb\xbf"
+
+
+def check_columns(reader: FileReader, names: list[str], ignored: tuple[str, ...], unit: str = "line") -> str:
+    """Return ``date`` or ``timestamp``, or refuse the column names (E01)."""
+    read = [name for name in names if name not in ignored]
+    stamps = [name for name in ("date", "timestamp") if name in read]
+    unknown = [name for name in read if name not in KNOWN]
+    missing = [name for name in NUMBERS if name not in read]
+    doubled = sorted({name for name in read if read.count(name) > 1})
+    detail = ""
+    if unknown:
+        missed = missing + ([] if stamps else ["date", "timestamp"])
+        detail = f"found column {unknown[0]!r}. {closest(unknown[0].lower(), missed or KNOWN)}"
+    elif doubled or len(stamps) > 1:
+        detail = f"found column {(doubled or stamps)[0]!r} twice or beside its twin"
+    elif missing or not stamps:
+        detail = f"found no column {(missing or ['date'])[0]!r}"
+    if detail:
+        extra = ""
+        if unknown and not missing and stamps:
+            extra = f", or list it in ignore_columns of {reader.key}'s file in nightfold.yaml"
+        reader.refuse(
+            "E01",
+            "column missing or unknown",
+            detail=f"{detail.rstrip('.')}; expected {SCHEMA}",
+            why="columns are never guessed",
+            lines=(1,) if unit == "line" else (),
+            remedy=f"name the columns of {reader.origin} so{extra}",
+        )
+    return stamps[0]
+
+
+def _check_bytes(reader: FileReader, data: bytes) -> None:
+    """Refuse bytes that are no whole text file: too large, empty, not UTF-8, NUL, torn (E15, E17, E02)."""
+    if len(data) > MAX_BYTES:
+        reader.refuse(
+            "E15", "file is too large", detail=f"found {len(data)} bytes; expected at most {MAX_BYTES}",
+            why="it would not fit into memory beside its checks",
+            remedy="bring it as Parquet or in coarser bars",
+        )  # fmt: skip
+    if not data[:4096].removeprefix(BOM).strip():
+        reader.refuse(
+            "E17", "too few bars", detail="found an empty file; expected a header line and bars",
+            why="there is nothing to test a strategy on", remedy=f"bring {reader.origin} again",
+        )  # fmt: skip
+    if (at := data.find(b"\0")) >= 0:
+        reader.refuse(
+            "E15", "file torn", lines=(data.count(b"\n", 0, at) + 1,),
+            detail="found a NUL byte; expected text",
+            why="a writer that was stopped half-way leaves such blocks",
+            remedy=f"bring {reader.origin} again",
+        )  # fmt: skip
+    try:
+        if not data.isascii():
+            data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        reader.refuse(
+            "E02", "file is not UTF-8", lines=(data.count(b"\n", 0, error.start) + 1,),
+            detail=f"found byte 0x{data[error.start]:02x}; expected UTF-8 text",
+            why="text in an unknown encoding cannot be read without guessing",
+            remedy=f"save {reader.origin} as UTF-8",
+        )  # fmt: skip
+    if not data.endswith(b"\n"):
+        tail = data.rsplit(b"\n", 1)[-1][-40:].decode("utf-8", "replace")
+        reader.refuse(
+            "E15", "file torn", lines=(data.count(b"\n") + 1,),
+            detail=f"found no newline after {tail!r}; expected one at the file's end",
+            why="a last number cut in half would still read as a number",
+            remedy=f"bring {reader.origin} again, or end its last line if it is whole",
+        )  # fmt: skip
+
+
+def _rows(data: bytes, delimiter: str) -> Iterator[tuple[int, list[str]]]:
+    """Yield (line number, cells) below the header, the slow way."""
+    text = io.StringIO(data.decode("utf-8-sig"), newline="")
+    for number, cells in enumerate(csv.reader(text, delimiter=delimiter), start=1):
+        if number > 1:
+            yield number, cells
+
+
+def _refuse_cells(
+    reader: FileReader, data: bytes, names: list[str], form: FileFormat, error: str
+) -> NoReturn:
+    """Find the lines that the typed reader refused and name the first three (E01 or E02)."""
+    wrong_length: list[tuple[int, int]] = []
+    wrong_cell: list[tuple[int, str, str]] = []
+    typed = [(i, name) for i, name in enumerate(names) if name in NUMBERS]
+    for line, cells in _rows(data, form.delimiter):
+        if len(cells) != len(names):
+            wrong_length.append((line, len(cells)))
+            continue
+        for i, name in typed:
+            if not NUMBER.fullmatch(cells[i]):
+                wrong_cell.append((line, name, cells[i]))
+                break
+    if wrong_length:
+        reader.refuse(
+            "E01", "row has another number of cells", count=len(wrong_length),
+            lines=tuple(line for line, _ in wrong_length),
+            detail=f"found {wrong_length[0][1]} cells; expected {len(names)}",
+            why="values would land in the wrong columns",
+        )  # fmt: skip
+    if wrong_cell:
+        line, name, text = wrong_cell[0]
+        reader.refuse(
+            "E02", "cell is not a number", count=len(wrong_cell), lines=tuple(bad[0] for bad in wrong_cell),
+            detail=f"found {text!r} in column {name} of line {line}; expected a number such as 12.5",
+            why="a gap or a text has no price",
+        )  # fmt: skip
+    reader.refuse(
+        "E02", "file cannot be read as typed columns", detail=f"found {error}; expected {SCHEMA}",
+        why="nothing is read that does not fit its type",
+    )  # fmt: skip
+
+
+def _header(reader: FileReader, data: bytes, delimiter: str) -> list[str]:
+    """Return the names of the first line."""
+    first = data[: data.find(b"\n")].decode("utf-8-sig").rstrip("\r")
+    names = next(csv.reader([first], delimiter=delimiter), [])
+    if len(names) == 1:
+        for other in ";\t|,":
+            if other != delimiter and other in first:
+                reader.refuse(
+                    "E01", "column missing or unknown", lines=(1,),
+                    detail=f"found one column {first[:60]!r}; expected {SCHEMA}, between {delimiter!r}",
+                    why="the delimiter is never guessed",
+                    remedy=f"declare file: {{delimiter: {other!r}}} for {reader.key} in nightfold.yaml",
+                )  # fmt: skip
+    return names
+
+
+def check_symbol_column(
+    reader: FileReader, column: pa.ChunkedArray, unit: str = "line", first: int = 2
+) -> None:
+    """Refuse a file whose symbol column names another symbol (E16)."""
+    other = np.asarray(pc.not_equal(column, reader.key).fill_null(True))
+    rows = np.flatnonzero(other)
+    if len(rows):
+        reader.refuse(
+            "E16", "file holds another symbol", count=len(rows), unit=unit,
+            lines=tuple(int(i) + first for i in rows[:3]),
+            detail=f"found {column[int(rows[0])].as_py()!r} in column symbol; expected {reader.key}",
+            why="two instruments must not become one series",
+        )  # fmt: skip
+
+
+def convert_stamps(
+    reader: FileReader,
+    column: pa.ChunkedArray,
+    form: FileFormat,
+    calendar: str,
+    unit: str = "line",
+    first: int = 2,
+) -> Ints:
+    """Return UTC bar opens, int64 microseconds, shape (T,), or refuse the file naming the lines."""
+    found = stamps_to_utc(column, form, reader.frame, calendar)
+    if isinstance(found, StampProblem):
+        reader.refuse(
+            found.rule, found.title, count=len(found.rows), unit=unit,
+            lines=tuple(int(i) + first for i in found.rows[:3]),
+            detail=f"found {str(column[int(found.rows[0])].as_py())!r}; expected {found.expected}",
+            why=found.why,
+            remedy=found.remedy.format(key=reader.key),
+        )  # fmt: skip
+    return found
+
+
+def read_csv(data: bytes, key: str, frame: str, calendar: str, form: FileFormat, origin: str) -> RawBars:
+    """Read a price file in the declared form.
+
+    Parameters
+    ----------
+    data : bytes
+        The whole file: UTF-8 (a BOM is allowed), a header line, one bar per line, a newline at the end.
+    key, frame, calendar : str
+        As in `Bars`.
+    form : FileFormat
+        Zone, date format, delimiter and ignored columns as declared.
+    origin : str
+        The file's name, for messages.
+
+    Returns
+    -------
+    RawBars
+        T rows in the file's order with their line numbers; not yet checked.
+
+    NaN: ``nan`` and ``inf`` are read as such, for E03 to name them.
+
+    Raises
+    ------
+    DataError
+        E01 columns or cells per row, E02 a cell, E08 a stamp's zone, E14 a stamp outside 1900 to 2100,
+        E15 torn, E16 another symbol, E17 no bars.
+    """
+    reader = FileReader(key, frame, origin)
+    _check_bytes(reader, data)
+    names = _header(reader, data, form.delimiter)
+    stamp = check_columns(reader, names, form.ignore_columns)
+    epoch = form.date_format != "iso"
+    types = dict.fromkeys(NUMBERS, pa.float64()) | {stamp: pa.int64() if epoch else pa.string()}
+    if "symbol" in names and "symbol" not in form.ignore_columns:
+        types["symbol"] = pa.string()
+    try:
+        table = pyarrow.csv.read_csv(
+            pa.BufferReader(data),
+            read_options=pyarrow.csv.ReadOptions(use_threads=False, block_size=1 << 22),
+            parse_options=pyarrow.csv.ParseOptions(
+                delimiter=form.delimiter, newlines_in_values=False, ignore_empty_lines=False
+            ),
+            convert_options=pyarrow.csv.ConvertOptions(
+                column_types=types, include_columns=list(types), null_values=[], strings_can_be_null=False
+            ),
+        )
+    except pa.ArrowInvalid as error:
+        _refuse_cells(reader, data, names, form, str(error))
+    if table.num_rows == 0:
+        reader.refuse(
+            "E17", "too few bars", detail="found a header line and no bar; expected bars",
+            why="there is nothing to test a strategy on", remedy=f"bring {origin} again",
+        )  # fmt: skip
+    if "symbol" in types:
+        check_symbol_column(reader, table["symbol"])
+    ts = convert_stamps(reader, table[stamp], form, calendar)
+    columns = {name: np.ascontiguousarray(table[name].to_numpy()) for name in NUMBERS}
+    return RawBars(origin, "line", ts, **columns, line=np.arange(2, len(ts) + 2, dtype=np.int64))
