@@ -1,0 +1,71 @@
+"""Trials as rows of the lake's ``trials`` table, and what a study's trials come to."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from engine.lake.records import canonical
+from engine.search.study import Trial, best_of
+
+
+def to_rows(trials: Sequence[Trial], common: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return one row a trial.
+
+    Parameters
+    ----------
+    trials : sequence of Trial
+        Of one study, in trial order.
+    common : mapping
+        The columns that all rows share: symbol, strategy, fold, study_id, data_id,
+        config_hash, seed.
+    """
+    return [{**common, **_row(trial)} for trial in trials]
+
+
+def summary(trials: Sequence[Trial]) -> tuple[int, int, Trial | None]:
+    """Return how many distinct configurations ran, how many of them were pruned, and the best trial."""
+    run = [t for t in trials if t.duplicate_of is None and t.outcome != "INVALID_PARAMS"]
+    return len(run), sum(t.state == "PRUNED" for t in run), best_of(trials)
+
+
+def _row(trial: Trial) -> dict[str, Any]:
+    sharpe, skew, kurtosis = _shape(trial.moments, trial.bars_done)
+    return {
+        "trial_number": trial.number,
+        "batch_no": trial.batch,
+        "state": trial.state,
+        "outcome": trial.outcome,
+        "params": canonical(trial.config),
+        "params_hash": trial.key,
+        "trades_hash": trial.trades_hash,
+        "value": trial.value,
+        "fold_scores": trial.fold_scores,
+        "folds_done": len(trial.fold_scores),
+        "pruned_step": trial.pruned_step,
+        "bars_done": trial.bars_done,
+        "trades": trial.trades,
+        "fees": trial.fees,
+        "max_drawdown": trial.max_drawdown,
+        "sr": sharpe,
+        "skew": skew,
+        "kurt": kurtosis,
+        "constraints": canonical(trial.constraints),
+        "duplicate_of": trial.duplicate_of,
+    }
+
+
+def _shape(moments: np.ndarray[Any, Any], n: int) -> tuple[float, float, float]:
+    """Return Sharpe per bar (ddof 1), skewness and kurtosis (biased; normal = 3) of bar returns."""
+    if n < 2:
+        return math.nan, math.nan, math.nan
+    m1, m2, m3, m4 = (float(value) / n for value in moments)
+    variance = m2 - m1 * m1
+    if variance <= 1e-18:
+        return math.nan, math.nan, math.nan
+    third = m3 - 3 * m1 * m2 + 2 * m1**3
+    fourth = m4 - 4 * m1 * m3 + 6 * m1 * m1 * m2 - 3 * m1**4
+    return m1 / math.sqrt(variance * n / (n - 1)), third / variance**1.5, fourth / variance**2
