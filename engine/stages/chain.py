@@ -1,0 +1,112 @@
+"""A symbol's stages in order, and the names they are called by."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+
+from engine.config import Settings
+from engine.errors import ConfigError, closest
+from engine.lake import warehouse
+from engine.lake.leases import lease, slot
+from engine.lake.paths import ALL_SYMBOLS
+from engine.lake.publish import Lake
+from engine.stages._backtests import backtests
+from engine.stages._features import features
+from engine.stages._forecasts import forecasts
+from engine.stages._leaderboard import leaderboard, write_report
+from engine.stages._optimizations import optimizations
+from engine.stages._prices import prices
+from engine.stages.common import PER_SYMBOL, Progress, StageResult
+
+_AFTER_PRICES = {
+    "features": features,
+    "forecasts": forecasts,
+    "optimizations": optimizations,
+    "backtests": backtests,
+}
+
+
+@contextmanager
+def holding(lake: Lake, symbol: str, settings: Settings, cpus: int, progress: Progress) -> Iterator[None]:
+    """Hold a symbol for writing and one CPU slot of the machine, in that order.
+
+    Parameters
+    ----------
+    lake, symbol, settings, progress
+        As in every stage.
+    cpus : int
+        Slots where ``workers.max_concurrent`` is null.
+
+    Raises
+    ------
+    AlreadyRunning
+        Another live process holds the symbol.
+    """
+    count = settings.workers.max_concurrent or cpus
+    with (
+        lease(lake.data_dir, symbol),
+        slot(lake.data_dir, "cpu", count, lambda text: progress(f"{symbol} {text}")),
+    ):
+        yield
+
+
+def run_leaderboard(
+    lake: Lake,
+    settings: Settings,
+    progress: Progress,
+    *,
+    cpus: int,
+    asof: int | None,
+    problems: Mapping[str, str],
+) -> StageResult:
+    """Run the last stage over all symbols; ``problems`` are the symbols that failed, and why.
+
+    Raises
+    ------
+    AlreadyRunning
+        Another live process writes the leaderboard.
+    """
+    began = time.perf_counter()
+    with holding(lake, ALL_SYMBOLS, settings, cpus, progress):
+        result = leaderboard(lake, settings, progress, problems=problems, asof=asof)
+    return replace(result, seconds=time.perf_counter() - began)
+
+
+def run_stage(
+    stage: str, lake: Lake, symbol: str, settings: Settings, progress: Progress, *, asof: int | None
+) -> StageResult:
+    """Run one stage of one symbol; whoever calls it holds the symbol.
+
+    Raises
+    ------
+    ConfigError
+        No stage of a symbol has that name.
+    NightfoldError
+        Whatever the stage raises; the lake keeps what it had.
+    """
+    began = time.perf_counter()
+    if stage == "prices":
+        result = prices(lake, symbol, settings, progress, asof=asof)
+    elif stage in _AFTER_PRICES:
+        result = _AFTER_PRICES[stage](lake, symbol, settings, progress)
+    else:
+        raise ConfigError(f"stage {stage!r} is not known. {closest(stage, PER_SYMBOL)}")
+    result = replace(result, seconds=time.perf_counter() - began)
+    what = "unchanged" if result.unchanged else f"{result.rows} rows"
+    progress(f"{symbol} {stage} {what} {result.seconds:.2f} s")
+    return result
+
+
+def run_chain(
+    lake: Lake, symbol: str, settings: Settings, progress: Progress, *, asof: int | None
+) -> Iterator[StageResult]:
+    """Run all stages of one symbol, yielding each result as it comes; the caller holds the symbol."""
+    for stage in PER_SYMBOL:
+        yield run_stage(stage, lake, symbol, settings, progress, asof=asof)
+    warehouse.refresh(lake.data_dir)
+
+
+__all__ = ["holding", "run_chain", "run_leaderboard", "run_stage", "write_report"]

@@ -1,0 +1,146 @@
+"""What the stages share: their result, and their inputs as the engine wants them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import pyarrow as pa
+
+from engine.bars.model import COLUMNS, Bars, Floats
+from engine.config import Instrument, Settings, Strategy, plain
+from engine.features.table import FeatureSet
+from engine.forecasts.store import matrix
+from engine.lake.publish import Lake
+from engine.lake.records import code_id
+from engine.lake.schemas import schema_of
+from engine.simulation import Execution, adjusted_tick
+from engine.strategies import registry
+
+Progress = Callable[[str], None]
+PER_SYMBOL = ("prices", "features", "forecasts", "optimizations", "backtests")
+STAGES = (*PER_SYMBOL, "leaderboard")
+
+
+@dataclass(frozen=True)
+class StageResult:
+    """What a stage did.
+
+    Parameters
+    ----------
+    stage, symbol : str
+        Which stage, of which symbol (empty for the leaderboard).
+    rows : int
+        Rows of the stage's main table.
+    result_id : str
+        Hash of inputs, code and settings.
+    unchanged : bool
+        The lake already held that id; nothing was computed.
+    metadata : dict
+        Plain numbers and texts for people.
+    seconds : float
+        Filled by whoever ran the stage; never stored in the lake.
+    """
+
+    stage: str
+    symbol: str
+    rows: int
+    result_id: str
+    unchanged: bool
+    metadata: dict[str, Any] = field(default_factory=dict)
+    seconds: float = 0.0
+
+
+def held(lake: Lake, tables: Sequence[str], symbol: str, result_id: str) -> bool:
+    """Say whether every table already holds this result."""
+    return all(lake.result_id(table, symbol) == result_id for table in tables)
+
+
+def unchanged(lake: Lake, stage: str, table: str, symbol: str, result_id: str) -> StageResult:
+    """Return the result of a stage that found its work done."""
+    rows, bars = (lake.read(name, symbol, columns=["symbol"]) for name in (table, "bars"))
+    counts = {"bars": 0 if bars is None else len(bars)}
+    return StageResult(stage, symbol, 0 if rows is None else len(rows), result_id, True, counts)
+
+
+def to_table(name: str, rows: Sequence[Mapping[str, Any]]) -> pa.Table:
+    """Return rows as a table of the declared columns; stamps are int64 microseconds or datetimes."""
+    return pa.Table.from_pylist([dict(row) for row in rows], schema=schema_of(name))
+
+
+def read_bars(lake: Lake, instrument: Instrument) -> Bars:
+    """Return a symbol's stored bars.
+
+    Raises
+    ------
+    LakeError
+        There are none yet.
+    """
+    table = lake.need("bars", instrument.key, "prices")
+    arrays = {name: table[name].to_numpy() for name in COLUMNS}
+    ts = table["ts"].cast(pa.int64()).to_numpy()
+    return Bars(instrument.key, instrument.frame, instrument.calendar, ts, **arrays)
+
+
+def feature_set(lake: Lake, bars: Bars, instrument: Instrument) -> FeatureSet:
+    """Return the features of a symbol, the stored columns read and any other computed when asked for."""
+    stored = lake.need("features", instrument.key, "features")
+    features = FeatureSet(bars, adjusted_tick(bars, instrument.tick))
+    for name in stored.column_names[2:]:
+        features.preload(name, stored[name].to_numpy())
+    return features
+
+
+def median_forecasts(lake: Lake, bars: Bars, level: float) -> tuple[Floats, Floats, str]:
+    """Return the stored forecasts of the next bar's high and low at one quantile level.
+
+    Returns
+    -------
+    (float64 array, float64 array, str)
+        Shape (T,): log returns against the close at which they were issued, NaN where there is
+        none; and the key of the model.
+    """
+    key = str(lake.need("forecast_models", bars.symbol, "forecasts")["model_key"][0])
+    stored = lake.need("forecasts", bars.symbol, "forecasts")
+    high, low = (matrix(stored, key, 1, field, level, bars.ts) for field in ("high", "low"))
+    return high, low, key
+
+
+def execution_of(instrument: Instrument, entry: Strategy) -> Execution:
+    """Return the fill and cost settings of one strategy entry on one symbol."""
+    settings: dict[str, Any] = plain(entry.execution)
+    if instrument.sides == "long":
+        settings["on_opposite"] = "hold"  # there is no other side to turn to
+    traded: dict[str, Any] = {"tick": instrument.tick, "lot": instrument.lot, "sides": instrument.sides}
+    return Execution(**settings, **traded, **plain(instrument.cost))
+
+
+def procedure(entry: Strategy) -> dict[str, Any]:
+    """Return what may change an entry's numbers, its strategy's code among it, as plain JSON values.
+
+    Which symbols trade it and what promotes it change no number.
+    """
+    return {**terms(entry), "code": code_id(registry.get(entry.strategy).__module__)[0]}
+
+
+def terms(entry: Strategy) -> dict[str, Any]:
+    """Return the settings of an entry that may change its numbers, as plain JSON values."""
+    return {name: value for name, value in plain(entry).items() if name not in ("symbols", "promotion")}
+
+
+def purge_of(entry: Strategy) -> int:
+    """Return the bars dropped between training and test of an entry."""
+    if entry.folds.purge_bars != "auto":
+        return int(entry.folds.purge_bars)
+    return registry.get(entry.strategy).holding_bars or 0
+
+
+def default_columns(settings: Settings, symbol: str) -> list[str]:
+    """Return the stored feature columns of a symbol: the settings' and those of its strategies' defaults."""
+    names = list(settings.features.columns)
+    for entry in settings.entries(symbol):
+        strategy = registry.get(entry.strategy)
+        if strategy.kind == "rules":
+            names += strategy.rules(registry.check(strategy, {})).columns()
+    return names

@@ -1,0 +1,106 @@
+"""Names in the settings, held against what is registered, before any work."""
+
+from __future__ import annotations
+
+from engine.config import Settings
+from engine.config_file import SettingsFile
+from engine.errors import ConfigError, MissingExtra, require
+from engine.features.table import parse
+from engine.forecasts.training import history_needed
+from engine.search.levels.api import check_solver
+from engine.search.space import make_space
+from engine.sources.loading import require_served
+from engine.strategies import registry
+
+_NETWORK = {"yahoo": ("yfinance", "yahoo"), "exchange": ("ccxt", "exchange")}
+
+
+def preflight(file: SettingsFile) -> None:
+    """Refuse unknown names, absent packages, and settings that cannot work together.
+
+    Raises
+    ------
+    ConfigError
+        Lists every mistake, each with its place and the closest known names.
+    """
+    settings, mistakes = file.settings, list[str]()
+
+    def attempt(*location: str | int) -> _Attempt:
+        return _Attempt(file.where(*location), mistakes)
+
+    with attempt("levels", "solver"):
+        check_solver(settings.levels.solver)
+    for index, name in enumerate(settings.features.columns):
+        with attempt("features", "columns", index):
+            parse(name)
+    for index, entry in enumerate(settings.strategies):
+        place: tuple[str | int, ...] = ("strategies", index)
+        with attempt(*place, "strategy"):
+            strategy = registry.get(entry.strategy)
+            for name, leaf in entry.parameters.items():
+                with attempt(*place, "parameters", name):
+                    make_space(strategy.parameters, {name: leaf}, search_all=False)
+            levels = settings.resolved(entry).levels
+            if levels.solver != settings.levels.solver:
+                with attempt(*place, "levels", "solver"):
+                    check_solver(levels.solver)
+            if strategy.kind == "levels" and levels.level not in settings.forecasts.levels:
+                raise ConfigError(
+                    f"levels.level {levels.level} is not among forecasts.levels "
+                    f"{list(settings.forecasts.levels)}"
+                )
+            purge, holding = settings.resolved(entry).folds.purge_bars, strategy.holding_bars or 0
+            if purge != "auto" and purge < holding:
+                raise ConfigError(
+                    f"purge_bars {purge} is less than the {holding} bars {entry.strategy} may hold"
+                )
+            own = (*place, "folds", "warmup_bars")
+            with attempt(*(own if own in file.places else own[2:])):
+                if strategy.kind == "levels":
+                    _refuse_short_warmup(entry.label, settings.resolved(entry).folds.warmup_bars, settings)
+    needed = history_needed(settings.forecasts.horizon)
+    if settings.forecasts.min_history_bars < needed:
+        where = file.where("forecasts", "min_history_bars")
+        found = settings.forecasts.min_history_bars
+        mistakes.append(
+            f"{where}: forecasts.min_history_bars {found} is less than the {needed} bars after which the "
+            f"model can answer (forecasts.horizon {settings.forecasts.horizon})"
+        )
+    if 0.5 not in settings.forecasts.levels:
+        mistakes.append(f"{file.where('forecasts', 'levels')}: forecasts.levels must hold 0.5, the median")
+    for key in settings.symbols:
+        instrument = settings.instrument(key)
+        source = instrument.source
+        with attempt("symbols", key):
+            if source in _NETWORK:
+                module, extra = _NETWORK[source]
+                require(module, needed_by=f"source {source!r}", extra=extra)
+            require_served(source, key, instrument.frame, instrument.venue)
+    if mistakes:
+        raise ConfigError("\n".join(dict.fromkeys(mistakes)))
+
+
+def _refuse_short_warmup(label: str, warmup: int, settings: Settings) -> None:
+    """Raise where a levels strategy would train on bars that no forecast was issued for."""
+    first = max(settings.forecasts.min_history_bars, history_needed(settings.forecasts.horizon))
+    if warmup < first:
+        raise ConfigError(
+            f"folds.warmup_bars {warmup} of {label} is less than the {first} bars before its first forecast "
+            f"(forecasts.min_history_bars {settings.forecasts.min_history_bars}). "
+            f"Set folds.warmup_bars: {first} or more"
+        )
+
+
+class _Attempt:
+    """Collects what a block refuses, with its place."""
+
+    def __init__(self, where: str, mistakes: list[str]) -> None:
+        self.where, self.mistakes = where, mistakes
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> bool:
+        if isinstance(error, ConfigError | MissingExtra):
+            self.mistakes.append(f"{self.where}: {error}")
+            return True
+        return False

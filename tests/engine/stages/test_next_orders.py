@@ -1,0 +1,107 @@
+"""Orders of the last bar: raw prices where a split is known, holders, and a bar without a forecast."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from engine.features.table import FeatureSet
+from engine.lake.publish import rows_of
+from engine.simulation import adjusted_tick
+from engine.stages.common import read_bars
+from engine.stages.next_orders import next_orders
+
+SYMBOL = "ALFA"
+NAMES = ("trend", "levels_entry_exit", "levels_always_on")
+PRICES = ("open", "high", "low", "close")
+
+
+@pytest.fixture(scope="module")
+def bars(early_lake):
+    return read_bars(early_lake.lake, early_lake.settings.instrument(SYMBOL))
+
+
+@pytest.fixture(scope="module")
+def orders(early_lake):
+    """Rows of ``next_orders`` on other bars, from the newest fits of the early lake."""
+
+    def ask(bars, name, settings=None, **fit):
+        settings = settings or early_lake.settings
+        entry = next(e for e in settings.entries(SYMBOL) if e.label == name)
+        instrument = settings.instrument(SYMBOL)
+        nightly = [{**row, "asof": int(bars.ts[-1]), **fit} for row in rows_of(early_lake.table("nightly"))]
+        features = FeatureSet(bars, adjusted_tick(bars, instrument.tick))
+        return next_orders(early_lake.lake, bars, features, instrument, entry, nightly)
+
+    return ask
+
+
+def _split(bars, factor):
+    """The same raw prices when a split after the last bar is known: all bars on its basis."""
+    columns = {name: getattr(bars, name) / factor for name in (*PRICES, "dividend")}
+    return replace(bars, **columns, volume=bars.volume * factor, adj=bars.adj * factor)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("factor", [2.0, 0.25])
+def test_a_split_known_after_the_last_bar_leaves_raw_prices_and_shares(orders, bars, name, factor):
+    before, after = orders(bars, name), orders(_split(bars, factor), name)
+    assert before and [row["action"] for row in before] == ["enter"] * len(before)
+    for old, new in zip(before, after, strict=True):
+        for key, value in old.items():
+            known = pytest.approx(value, rel=1e-9, nan_ok=True) if isinstance(value, float) else value
+            assert new[key] == known, key
+        price = old["limit"] if name != "trend" else old["stop"]
+        assert 0.8 < price / (bars.close[-1] * bars.adj[-1]) < 1.2
+
+
+def test_targets_of_levels_are_raw_too(orders, bars):
+    one, two = (
+        orders(x, "levels_always_on", policy="target", status="ok", params=json.dumps({"u": 0.0, "v": 0.0}))
+        for x in (bars, _split(bars, 2.0))
+    )
+    assert len(one) >= 2
+    assert [row["target"] for row in two] == pytest.approx([row["target"] for row in one], rel=1e-9)
+    assert all(np.isfinite(row["target"]) for row in one)
+
+
+def test_the_note_for_holders_is_the_exit_rule_at_the_last_close(orders, bars, early_lake):
+    """Trend leaves a long where its fast average is below the slow one, a short where it is above."""
+    nightly = next(row for row in early_lake.rows("nightly") if row["strategy"] == "trend")
+    params = {**json.loads(nightly["params"]), "adx_min": 25.0}
+    averages = [FeatureSet(bars, 0.01).column(f"ema.close.n={params[name]:g}") for name in ("fast", "slow")]
+    seen = set()
+    for t in range(400, len(bars), 5):
+        above = bool(averages[0][t] > averages[1][t])
+        (row,) = orders(bars.slice(None, t + 1), "trend", params=json.dumps(params))
+        long, short = ("keep it", "buy back at the open") if above else ("sell at the open", "keep it")
+        assert row["note"].endswith(f"holding long: {long}, holding short: {short}")
+        if row["action"] == "enter":
+            assert row["side"] == ("long" if above else "short")
+        seen.add((above, row["action"]))
+    assert seen == {(True, "enter"), (True, "none"), (False, "enter"), (False, "none")}
+
+
+def test_a_long_only_symbol_has_no_word_on_shorts(orders, bars, early_lake, bench, tmp_path):
+    one = bench(tmp_path / "data")
+    one.change(symbols={SYMBOL: {"sides": "long"}})
+    (row,) = orders(bars, "trend", one.settings)
+    assert "holding long: " in row["note"] and "short" not in row["note"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_last_bar_without_a_forecast_gives_no_order_and_no_failure(orders, alfa, name):
+    rows = orders(alfa(889), name, status="ok")  # the lake has forecasts of 888 bars
+    assert rows
+    if name == "trend":
+        assert "forecast" not in rows[0]["note"]
+        return
+    for row in rows:
+        assert (row["action"], row["quantity_per_100k"]) == ("none", 0.0)
+        assert row["note"] == "no forecast was stored for the last bar"
+        assert np.isnan([row["limit"], row["stop"], row["target"]]).all()
+
+
+def test_without_tonights_fit_nothing_is_said(orders, bars):
+    assert orders(bars, "trend", asof=0) == []

@@ -1,0 +1,222 @@
+"""Rows of folds, nightly and trials, and what happens where a run was cut short."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+from engine.lake import records
+from engine.lake.publish import rows_of
+from engine.search.folds import walk_forward
+from engine.stages import verify
+from engine.stages._optimizations import _Work
+from engine.stages.common import read_bars
+
+SYMBOL = "ALFA"
+
+
+def _rows(bench, table):
+    return rows_of(bench.table(table))
+
+
+def test_folds_are_those_of_the_walk_forward(small_lake):
+    ts = rows_of(small_lake.table("bars"))
+    stamps = [row["ts"] for row in ts]
+    for entry in small_lake.settings.entries(SYMBOL):
+        rows = [r for r in _rows(small_lake, "folds") if r["strategy"] == entry.label and r["selected"]]
+        cut = walk_forward(925, entry.folds, 0)
+        assert len(rows) == len(cut)
+        for row, fold in zip(rows, cut, strict=True):
+            assert (row["fold"], row["open"]) == (fold.number, fold.open)
+            for name in ("train_from", "train_to", "test_from", "test_to"):
+                assert row[name] == getattr(fold, name)
+            assert row["train_start"] == stamps[fold.train_from]
+            assert row["train_end"] == stamps[fold.train_to - 1] + 1
+            if fold.test_from < 925:
+                assert row["test_start"] == stamps[fold.test_from]
+            assert row["test_end"] == stamps[fold.test_to - 1] + 1
+            assert (row["purge_bars"], row["label"], row["scheme"]) == (0, "clean", "rolling")
+
+
+def test_one_policy_a_fold_is_selected(small_lake):
+    chosen = {}
+    for row in _rows(small_lake, "folds"):
+        chosen.setdefault((row["strategy"], row["fold"]), []).append(row["selected"])
+    assert all(sum(flags) == 1 for flags in chosen.values())
+    assert {len(flags) for (name, _), flags in chosen.items() if name != "trend"} == {2}
+
+
+def test_every_fold_points_to_its_trial(small_lake):
+    trials = {(r["study_id"], r["trial_number"]): r for r in small_lake.rows("trials")}
+    rows = [r for t in ("folds", "nightly") for r in small_lake.rows(t) if r["strategy"] == "trend"]
+    assert len(rows) == 8
+    for row in rows:
+        trial = trials[row["study_id"], row["trial_number"]]
+        assert (row["params"], row["in_sample"]) == (trial["params"], trial["value"])
+        study = [t for key, t in trials.items() if key[0] == row["study_id"]]
+        feasible = [t["value"] for t in study if t["outcome"] == "VALID"]
+        assert row["in_sample"] == max(feasible)
+        assert row["n_trials"] == len({t["params_hash"] for t in study if t["outcome"] != "INVALID_PARAMS"})
+        assert row["n_pruned"] == sum(t["state"] == "PRUNED" and t["duplicate_of"] is None for t in study)
+        assert row["fold" if "fold" in row else "asof"] is not None
+
+
+def test_tonights_fit_is_on_the_newest_window(small_lake):
+    stamps = [row["ts"] for row in rows_of(small_lake.table("bars"))]
+    for row in _rows(small_lake, "nightly"):
+        assert (row["asof"], row["train_start"], row["train_end"]) == (
+            stamps[-1],
+            stamps[-400],
+            stamps[-1] + 1,
+        )
+
+
+def test_without_nightly_fits_only_folds_are_fitted(early):
+    early.change(folds={"reoptimize": "when_due"})
+    nights = early.rows("nightly")
+    results = early.chain()
+    assert results["optimizations"].metadata["fits_new"] == 0
+    assert early.rows("nightly") == nights
+    assert early.rows("next_orders") != []  # the last night's fit is of this very bar
+
+
+@pytest.mark.parametrize("lost", [("folds",), ("folds", "nightly")])
+def test_a_run_cut_short_between_two_tables_comes_to_the_same(full, small_lake, lost):
+    """What was published first is taken up, and no trial stands twice."""
+    for name in lost:
+        (full.data_dir / "lake" / name / f"{SYMBOL}.parquet").unlink()
+    full.chain()
+    for name in ("folds", "nightly", "backtests", "next_orders"):
+        assert full.rows(name) == small_lake.rows(name), name
+
+    def by_id(bench):
+        return sorted(bench.rows("trials"), key=lambda row: (row["study_id"], row["trial_number"]))
+
+    assert by_id(full) == by_id(small_lake)
+
+
+def test_a_longer_purge_moves_the_tests_and_trains_no_later_bar(early):
+    early.change(folds={"purge_bars": 5})
+    early.chain()
+    for row in _rows(early, "folds"):
+        assert row["train_to"] + 5 == row["test_from"]
+        assert row["train_end"] < row["test_start"]
+
+
+def test_anchored_folds_train_on_all_bars_since_the_warm_up(early):
+    early.change(folds={"scheme": "anchored"})
+    early.chain()
+    rows = _rows(early, "folds")
+    assert {row["train_from"] for row in rows} == {250}
+    assert {row["train_to"] - row["test_from"] for row in rows} == {0}
+
+
+def test_a_strategy_of_other_symbols_is_not_fitted(early):
+    strategies = [dict(entry) for entry in early.raw["strategies"]]
+    strategies[2]["symbols"] = ["BETA"]
+    early.change(strategies=strategies, symbols={"BETA": {}})
+    early.chain()
+    assert {row["strategy"] for row in early.rows("folds")} == {"levels_entry_exit", "levels_always_on"}
+
+
+def test_parameters_of_levels_are_two_offsets_inside_the_bounds(small_lake):
+    for row in small_lake.rows("folds"):
+        if row["strategy"] != "trend":
+            offsets = json.loads(row["params"])
+            assert set(offsets) == {"u", "v"} and np.abs(list(offsets.values())).max() <= 0.03
+            assert (row["solver"], row["trial_number"]) == ("exact", None)
+            assert row["objective"] == "smoothed" and row["regret"] >= 0
+        else:
+            assert row["regret"] is None  # NaN, printed so
+
+
+def test_the_solver_is_told_with_the_stage(small_lake):
+    assert small_lake.first["optimizations"].metadata["solvers"] == "exact, optuna:tpe"
+
+
+def test_another_solver_is_recorded_with_its_regret(early):
+    early.change(levels={"solver": "de-numba", "objective": "sup", "policies": ["target"]})
+    early.chain()
+    rows = [row for row in early.rows("folds") if row["strategy"] != "trend"]
+    rows += [row for row in early.rows("nightly") if row["strategy"] != "trend"]
+    assert rows and {(row["solver"], row["objective"]) for row in rows} == {("de-numba", "sup")}
+    assert min(row["regret"] for row in rows) >= -1e-9 and max(row["regret"] for row in rows) > 0
+
+
+def _of(rows, *names):
+    return [tuple(row[name] for name in names) for row in rows]
+
+
+@pytest.mark.parametrize("qualifies", [True, False])
+def test_nights_around_a_new_fold_leave_one_fit_a_fold_and_policy(early, alfa, qualifies):
+    """On the night a fold begins, tonight's window is the fold's: one study serves both."""
+    early.change(strategies=early.raw["strategies"][1:])
+    if not qualifies:
+        early.change(constraints={"min_trades": 10_000})
+    for bars in (890, 891, 892):  # the test parts of both strategies begin at 890
+        early.write(alfa(bars))
+        results = early.chain()
+        verify.refuse_failed(results["optimizations"], early.lake, early.settings)
+        folds, nightly = (rows_of(early.table(name)) for name in ("folds", "nightly"))
+        keys = _of(folds, "strategy", "fold", "policy")
+        assert len(set(keys)) == len(keys)
+        chosen = _of([row for row in folds if row["selected"]], "strategy", "fold")
+        assert sorted(chosen) == sorted(set(_of(folds, "strategy", "fold")))
+        nights = _of(nightly, "strategy", "asof", "policy")
+        assert len(set(nights)) == len(nights)
+        begun = [row for row in folds if row["test_from"] == 890 and row["strategy"] == "trend"]
+        assert _of(begun, "status") == [("ok" if qualifies else "no_candidate",)]
+        assert np.isnan(begun[0]["in_sample"]) == (not qualifies)
+        known = _Work(SYMBOL, read_bars(early.lake, early.settings.instrument(SYMBOL)), early.lake, 0)._known
+        for fits in known.values():
+            policies = [fit["policy"] for fit in fits]
+            assert len(set(policies)) == len(policies)
+            assert sum(fit["selected"] for fit in fits) == 1
+    shared = {row["study_id"] for row in folds} & {row["study_id"] for row in nightly}
+    assert {row["study_id"] for row in folds if row["test_from"] == 890} <= shared
+
+
+def test_a_strategy_s_code_is_part_of_its_fits_and_of_all_that_rests_on_them(early, early_lake, edited):
+    before = {stage: result.result_id for stage, result in early_lake.first.items()}
+    studies = {name: _studies(early_lake, name) for name in ("trend", "levels_always_on")}
+
+    def changed():
+        results = early.chain()
+        return results, [stage for stage, result in results.items() if result.result_id != before[stage]]
+
+    edited("strategies/trend.py", lambda text: "# a comment\n" + text)
+    assert changed()[1] == []
+    edited("strategies/trend.py", lambda text: text.replace("fast < slow,", "fast <= slow,"))
+    results, stages = changed()
+    assert stages == ["optimizations", "backtests"]
+    assert results["optimizations"].metadata["fits_new"] == 7  # trend alone: 6 folds and tonight
+    assert not _studies(early, "trend") & studies["trend"]
+    assert _studies(early, "levels_always_on") == studies["levels_always_on"]
+
+
+def _studies(bench, name):
+    return {row["study_id"] for row in rows_of(bench.table("folds")) if row["strategy"] == name}
+
+
+@pytest.fixture
+def edited(tmp_path, monkeypatch):
+    """Give code ids those of a copy of the engine: ``edited(file, change)`` edits a file of it."""
+    copy = tmp_path / "engine"
+    shutil.copytree(records._ENGINE, copy, ignore=shutil.ignore_patterns("__pycache__"))
+    monkeypatch.setattr(records, "_ENGINE", copy)
+
+    def forget():
+        records.code_id.cache_clear()
+        records._module.cache_clear()
+
+    def edit(name, change):
+        text = (copy / name).read_text()
+        assert change(text) != text
+        (copy / name).write_text(change(text))
+        forget()
+
+    forget()
+    yield edit
+    monkeypatch.undo()
+    forget()
