@@ -7,6 +7,7 @@ time, levels 20. At bar 890 the open test spans of all three strategies are full
 
 import copy
 import shutil
+import signal
 from dataclasses import fields, replace
 from pathlib import Path
 
@@ -19,6 +20,10 @@ from engine.bars.synthetic import make_bars, to_csv
 from engine.config import Settings
 from engine.lake.publish import Lake
 from engine.stages.chain import run_chain
+
+# A shell that starts the tests in the background makes them, and all they start, deaf to Ctrl-C.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 SYMBOL = "ALFA"
 EARLY_BARS, FULL_BARS = 888, 925

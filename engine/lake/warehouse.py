@@ -63,6 +63,10 @@ def refresh(data_dir: Path) -> Path:
                 connection.execute(sql)
         except duckdb.Error as error:  # of the disk; the views' text is sound
             raise LakeError(f"{path} was not made: {error}") from error
+        except RuntimeError as error:  # DuckDB's word for a Ctrl-C in the middle of a statement
+            if "interrupted" not in str(error).lower():
+                raise
+            raise KeyboardInterrupt from error
 
     replace_atomically(path, write)
     write_text(made_from, sql)

@@ -235,3 +235,22 @@ def test_another_program_in_another_folder_reads_the_views(lake, bars, record):
     read = "print(duckdb.connect(sys.argv[1], read_only=True).sql('from bars').fetchall()[0][0])"
     call = [sys.executable, "-c", f"import duckdb, sys; {read}", str(refresh(lake.data_dir))]
     assert subprocess.run(call, cwd=os.sep, capture_output=True, text=True, check=True).stdout == "AAPL\n"
+
+
+def test_an_interrupt_in_the_middle_of_a_statement_is_an_interrupt(tmp_path, monkeypatch):
+    """DuckDB raises RuntimeError for it, which would read as a defect."""
+
+    class Interrupted:
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *_):
+            return False
+
+        def execute(self, _):
+            raise RuntimeError("Query interrupted")
+
+    monkeypatch.setattr(duckdb, "connect", lambda _: Interrupted())
+    with pytest.raises(KeyboardInterrupt):
+        refresh(tmp_path)
+    assert not (tmp_path / "warehouse.duckdb").exists()
