@@ -27,6 +27,7 @@ from engine.stages.common import (
     median_forecasts,
     procedure,
     read_bars,
+    refuse_stale,
     to_table,
     unchanged,
 )
@@ -59,6 +60,7 @@ def backtests(lake: Lake, symbol: str, settings: Settings, progress: Progress) -
     )
     if held(lake, TABLES, symbol, record["result_id"]):
         return unchanged(lake, "backtests", "backtests", symbol, record["result_id"])
+    refuse_stale(lake, symbol, {"features": "features", "forecasts": "forecasts", "folds": "optimizations"})
     bars = read_bars(lake, instrument)
     features = feature_set(lake, bars, instrument)
     folds, nightly = (

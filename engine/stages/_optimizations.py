@@ -26,6 +26,7 @@ from engine.stages.common import (
     procedure,
     purge_of,
     read_bars,
+    refuse_stale,
     to_table,
     unchanged,
 )
@@ -65,6 +66,7 @@ def optimizations(lake: Lake, symbol: str, settings: Settings, progress: Progres
     if held(lake, tables, symbol, record["result_id"]):
         return unchanged(lake, "optimizations", "folds", symbol, record["result_id"])
 
+    refuse_stale(lake, symbol, {"features": "features", "forecasts": "forecasts"})
     bars = read_bars(lake, instrument)
     features = feature_set(lake, bars, instrument)
     work = _Work(symbol, bars, lake, settings.seed)

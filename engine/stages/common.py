@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from engine.bars.model import COLUMNS, Bars, Floats
 from engine.config import Instrument, Settings, Strategy, plain
+from engine.errors import LakeError
 from engine.features.table import FeatureSet
 from engine.forecasts.store import matrix
 from engine.lake.publish import Lake
@@ -81,6 +82,26 @@ def read_bars(lake: Lake, instrument: Instrument) -> Bars:
     arrays = {name: table[name].to_numpy() for name in COLUMNS}
     ts = table["ts"].cast(pa.int64()).to_numpy()
     return Bars(instrument.key, instrument.frame, instrument.calendar, ts, **arrays)
+
+
+def refuse_stale(lake: Lake, symbol: str, made_by: Mapping[str, str]) -> None:
+    """Refuse tables that were made from other inputs than those the lake holds now.
+
+    Only a stage run by itself can meet them; a chain brings each table up to date in turn.
+
+    Raises
+    ------
+    LakeError
+        Names the table, what it rests on, and the stage to run again.
+    """
+    for table, stage in made_by.items():
+        record = lake.record(table, symbol) or {"inputs": {}}
+        for name, was in record["inputs"].items():
+            if lake.result_id(name, symbol) != was:
+                raise LakeError(
+                    f"table {table} of {symbol} was made from {name} {was}, the lake now holds "
+                    f"{lake.result_id(name, symbol)}. Make it anew: nightfold run {symbol} --stage {stage}"
+                )
 
 
 def feature_set(lake: Lake, bars: Bars, instrument: Instrument) -> FeatureSet:

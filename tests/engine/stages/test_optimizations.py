@@ -2,15 +2,18 @@
 
 import json
 import shutil
+from functools import partial
 
 import numpy as np
 import pytest
 
+from engine.errors import LakeError
 from engine.lake import records
 from engine.lake.publish import rows_of
 from engine.search.folds import walk_forward
 from engine.stages import verify
 from engine.stages._optimizations import _Work
+from engine.stages.chain import run_stage
 from engine.stages.common import read_bars
 
 SYMBOL = "ALFA"
@@ -220,3 +223,25 @@ def edited(tmp_path, monkeypatch):
     yield edit
     monkeypatch.undo()
     forget()
+
+
+def test_a_stage_run_by_itself_refuses_tables_made_from_other_bars(early, alfa):
+    """Stored features of an older history would be served for the new one."""
+    early.chain()
+    early.write(alfa(889))
+    run = partial(
+        run_stage, lake=early.lake, symbol=SYMBOL, settings=early.settings, progress=print, asof=None
+    )
+    run("prices")
+    with pytest.raises(
+        LakeError, match=rf"table features of {SYMBOL} was made from bars .* --stage features"
+    ):
+        run("optimizations")
+    run("features")
+    run("forecasts")
+    with pytest.raises(
+        LakeError, match=rf"table folds of {SYMBOL} was made from bars .* --stage optimizations"
+    ):
+        run("backtests")
+    run("optimizations")
+    assert not run("backtests").unchanged
