@@ -2,8 +2,9 @@
 
 Bit for bit the offsets of `engine.search.levels.exact.solve`, without a Python call per problem. A
 batch holds its rows in canonical order already. Two things make it faster than the sweep there:
-breaks are looked up in buckets of the sorted points and settled by the same comparisons (two or
-three instead of seven), and a row of F is looked at one by one only where its highest value counts.
+a row's breaks are looked for where its own candidates stand and settled by the same comparisons (two
+instead of seven), and a row of F is computed only where a bound on its highest value reaches the
+best so far: from one point of v to the next no value rises by more than the events there add.
 
 The kernels repeat comparisons instead of importing a compiled helper: a kernel's cache does not
 notice a change in another file. Axes: p problems, i rows, j points of u, k points of v.
@@ -31,33 +32,45 @@ from engine.simulation.levels_batch import (
 )  # fmt: skip
 
 BUCKETS = 256  # of one axis
+SLACK = 1e-9  # of the bound on a row of F, far above its rounding
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _sort(points, m, lower, scale, counts, scratch):  # type: ignore[no-untyped-def]
-    """Sort the first m points: into buckets, then by insertion, which has little left to do."""
+def _clipped(value, lower, upper):  # type: ignore[no-untyped-def]
+    """Return the value within its limits; min and max ask about NaN, which no problem holds."""
+    value = value if value > lower else lower
+    return value if value < upper else upper
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _sort(points, owners, m, lower, scale, counts, scratch, order):  # type: ignore[no-untyped-def]
+    """Sort the first m points and their owners: into buckets, then by insertion of the few out of place."""
     counts[:] = 0
     for i in range(m):
-        counts[int(min(max((points[i] - lower) * scale, 0.0), BUCKETS - 1.0)) + 1] += 1
+        counts[int(_clipped((points[i] - lower) * scale, 0.0, BUCKETS - 1.0)) + 1] += 1
     for b in range(BUCKETS):
         counts[b + 1] += counts[b]
     for i in range(m):
-        b = int(min(max((points[i] - lower) * scale, 0.0), BUCKETS - 1.0))
-        scratch[counts[b]] = points[i]
+        b = int(_clipped((points[i] - lower) * scale, 0.0, BUCKETS - 1.0))
+        scratch[counts[b]], order[counts[b]] = points[i], owners[i]
         counts[b] += 1
     for i in range(m):
         j = i
         while j > 0 and points[j - 1] > scratch[i]:
-            points[j] = points[j - 1]
+            points[j], owners[j] = points[j - 1], owners[j - 1]
             j -= 1
-        points[j] = scratch[i]
+        points[j], owners[j] = scratch[i], order[i]
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _points(rows, p, n, low_axis, lower, upper, points, scale, counts, scratch):  # type: ignore[no-untyped-def]
-    """Fill the sorted distinct candidates of one axis; return how many."""
+def _points(rows, p, n, low_axis, lower, upper, points, scale, counts, scratch, order, ranks):  # type: ignore[no-untyped-def]
+    """Fill the sorted distinct candidates of one axis and where each row's own stands; return how many.
+
+    A row that trades nowhere, or whose candidate lies outside the bounds, has the end it falls off.
+    """
     points[0], points[1], points[2] = lower, upper, min(max(0.0, lower), upper)
-    m = 3
+    owners = np.full(n + 3, n)  # of the three points above: no row
+    m, last = 3, n + 3
     for i in range(n):
         if low_axis:
             trades = rows[BOTTOM, p, i] <= 0
@@ -66,14 +79,19 @@ def _points(rows, p, n, low_axis, lower, upper, points, scale, counts, scratch):
             trades = rows[TOP, p, i] >= 0
             point = rows[HIGH, p, i] - rows[UP, p, i] - rows[DELTA, p, i] - STEP
         if trades and lower <= point <= upper:
-            points[m] = point
+            points[m], owners[m] = point, i
             m += 1
-    _sort(points, m, lower, scale, counts, scratch)
-    distinct = 1
-    for i in range(1, m):
-        if points[i] != points[distinct - 1]:
+        else:
+            ranks[i] = last if (point > upper if trades else low_axis) else -1
+    _sort(points, owners, m, lower, scale, counts, scratch, order)
+    distinct = 0
+    for i in range(m):
+        if i == 0 or points[i] != points[distinct - 1]:
             points[distinct] = points[i]
             distinct += 1
+        ranks[owners[i]] = distinct - 1
+    for i in range(n):
+        ranks[i] = min(ranks[i], distinct)
     return distinct
 
 
@@ -89,19 +107,19 @@ def _buckets(points, lower, scale, starts):  # type: ignore[no-untyped-def]
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def _guess(offset, lower, scale, starts):  # type: ignore[no-untyped-def]
-    return starts[int(min(max((offset - lower) * scale, 0.0), BUCKETS - 1.0))]
+    return starts[int(_clipped((offset - lower) * scale, 0.0, BUCKETS - 1.0))]
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def _sells(at, forecast, top, strict, u):  # type: ignore[no-untyped-def]
     """Return how many of the sorted ``u``, from the left, let a sell trade; ``at`` is a guess."""
     while at < len(u):
-        level = min(max(forecast + u[at], 0.0), 10.0)
+        level = _clipped(forecast + u[at], 0.0, 10.0)
         if not ((level < top) if strict else (level <= top)):
             break
         at += 1
     while at > 0:
-        level = min(max(forecast + u[at - 1], 0.0), 10.0)
+        level = _clipped(forecast + u[at - 1], 0.0, 10.0)
         if (level < top) if strict else (level <= top):
             break
         at -= 1
@@ -112,12 +130,12 @@ def _sells(at, forecast, top, strict, u):  # type: ignore[no-untyped-def]
 def _buys(at, forecast, bottom, strict, v):  # type: ignore[no-untyped-def]
     """Return the first of the sorted ``v`` at which a buy at the level trades; ``at`` is a guess."""
     while at < len(v):
-        level = min(max(forecast + v[at], -1.0), 0.0)
+        level = _clipped(forecast + v[at], -1.0, 0.0)
         if (level > bottom) if strict else (level >= bottom):
             break
         at += 1
     while at > 0:
-        level = min(max(forecast + v[at - 1], -1.0), 0.0)
+        level = _clipped(forecast + v[at - 1], -1.0, 0.0)
         if not ((level > bottom) if strict else (level >= bottom)):
             break
         at -= 1
@@ -152,7 +170,7 @@ def _highest(values):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _sweep(rows, p, n, f_e, f_t, f_c, strict, u, v, near_u, near_v, u_lo, v_lo, su, sv, work, ints):  # type: ignore[no-untyped-def]
+def _sweep(rows, p, n, f_e, f_t, f_c, strict, u, v, ranks, near_v, v_lo, sv, work, ints):  # type: ignore[no-untyped-def]
     """Return (u, v) of the best pair of candidates: every u at once, v upwards.
 
     F(u[j], v) = fixed - v * slope + fixed_j[j] - v * slope_j[j] between two events.
@@ -168,8 +186,8 @@ def _sweep(rows, p, n, f_e, f_t, f_c, strict, u, v, near_u, near_v, u_lo, v_lo, 
         up, down, a, b = rows[UP, p, i], rows[DOWN, p, i], rows[LONG, p, i], rows[SHORT, p, i]
         top, bottom, close = rows[TOP, p, i], rows[BOTTOM, p, i], rows[CLOSE, p, i]
         clip[i] = _above(_guess(-down, v_lo, sv, near_v), down, v)
-        bought = _buys(_guess(bottom - down, v_lo, sv, near_v), down, bottom, False, v)
-        sold = _sells(_guess(top - up, u_lo, su, near_u), up, top, False, u)
+        bought = _buys(max(ranks[1, i], 0), down, bottom, False, v)
+        sold = _sells(min(ranks[0, i] + 1, len(u)), up, top, False, u)
         entries[i], covers[i], buys_long[i], buys_short[i] = 0, 0, len(v), len(v)
         if a > 0:
             buys_long[i] = _buys(bought, down, bottom, strict, v)
@@ -186,8 +204,9 @@ def _sweep(rows, p, n, f_e, f_t, f_c, strict, u, v, near_u, near_v, u_lo, v_lo, 
             first[k] = 3 * i + kind
     fixed, slope = 0.0, 0.0
     best_u, best_v, best, top_value, floor = 0.0, 0.0, -np.inf, -np.inf, -np.inf
+    line, bound = 0.0, np.inf
     for k in range(len(v)):
-        event = first[k]
+        event, rise = first[k], 0.0  # rise: the most that the events here add to any u
         while event >= 0:
             i, kind = event // 3, event % 3
             up, down, a, b, close = (
@@ -200,11 +219,14 @@ def _sweep(rows, p, n, f_e, f_t, f_c, strict, u, v, near_u, near_v, u_lo, v_lo, 
                 for j in range(covers[i]):
                     high = up + u[j]
                     fixed_j[j] += a * ((high if high > 0.0 else 0.0) - close + f_c - f_t)
+                if covers[i] > 0:
+                    rise += max(a * (max(up + u[covers[i] - 1], 0.0) - close + f_c - f_t), 0.0)
             elif kind == 1:
                 gain, fall = b * (close - level + f_c - f_t), b * falls
                 for j in range(entries[i]):
                     fixed_j[j] += gain
                     slope_j[j] += fall
+                rise += max(gain - v[k] * fall, 0.0)
             else:
                 if buys_long[i] < k:
                     fixed += a * down
@@ -213,11 +235,16 @@ def _sweep(rows, p, n, f_e, f_t, f_c, strict, u, v, near_u, near_v, u_lo, v_lo, 
                     for j in range(entries[i]):
                         fixed_j[j] += b * down
                         slope_j[j] -= b
+                    rise += max(b * (down + v[k]), 0.0)
             event = following[event]
-        line = fixed - v[k] * slope
+        before, line = line, fixed - v[k] * slope
+        bound += line - before + rise
+        if bound + SLACK < floor:
+            continue
         for j in range(len(u)):
             gains[j] = line + fixed_j[j] - v[k] * slope_j[j]
-        if _highest(gains) < floor:
+        bound = _highest(gains)
+        if bound < floor:
             continue
         for j in range(len(u)):
             gain = gains[j]
@@ -240,9 +267,10 @@ def _sweep_all(rows, lengths, fees, touch, u_lo, u_hi, v_lo, v_hi, us, vs, evalu
     """Fill the answers of every problem, each of shape (P,)."""
     longest = rows.shape[2]
     points_u, points_v = np.empty(longest + 3), np.empty(longest + 3)
-    near_u, near_v = np.empty(BUCKETS, np.int64), np.empty(BUCKETS, np.int64)
+    near_v, ranks = np.empty(BUCKETS, np.int64), np.empty((2, longest + 1), np.int64)
     su, sv = BUCKETS / (u_hi - u_lo), BUCKETS / (v_hi - v_lo)
-    counts, scratch = np.empty(BUCKETS + 1, np.int64), np.empty(longest + 3)
+    counts, order = np.empty(BUCKETS + 1, np.int64), np.empty(longest + 3, np.int64)
+    scratch = np.empty(longest + 3)
     work, ints = np.empty((3, longest + 3)), np.empty((7, 3 * longest + 4), np.int64)
     for p in range(len(lengths)):
         n = lengths[p]
@@ -251,14 +279,12 @@ def _sweep_all(rows, lengths, fees, touch, u_lo, u_hi, v_lo, v_hi, us, vs, evalu
         if n == 0:
             us[p], vs[p], evaluations[p] = 0.0, 0.0, 0
             continue
-        u = points_u[: _points(rows, p, n, False, u_lo, u_hi, points_u, su, counts, scratch)]
-        v = points_v[: _points(rows, p, n, True, v_lo, v_hi, points_v, sv, counts, scratch)]
-        _buckets(u, u_lo, su, near_u)
+        sells = _points(rows, p, n, False, u_lo, u_hi, points_u, su, counts, scratch, order, ranks[0])
+        buys = _points(rows, p, n, True, v_lo, v_hi, points_v, sv, counts, scratch, order, ranks[1])
+        u, v = points_u[:sells], points_v[:buys]
         _buckets(v, v_lo, sv, near_v)
         f_e, f_t, f_c = fees[p, 0], fees[p, 1], fees[p, 2]
-        us[p], vs[p] = _sweep(
-            rows, p, n, f_e, f_t, f_c, touch[p], u, v, near_u, near_v, u_lo, v_lo, su, sv, work, ints
-        )
+        us[p], vs[p] = _sweep(rows, p, n, f_e, f_t, f_c, touch[p], u, v, ranks, near_v, v_lo, sv, work, ints)
         evaluations[p] = len(u) * len(v)
 
 

@@ -106,6 +106,18 @@ def test_the_two_methods_agree_where_the_axes_do_not_meet():
         assert by_grid == pytest.approx(by_newton, abs=2e-6)
 
 
+@pytest.mark.parametrize(
+    "exit, seed, s", [("close", 274, 0.003), ("close", 277, 0.001), ("target", 164, 0.003)]
+)
+def test_finds_a_summit_that_is_not_beside_the_highest_point_of_the_grid(exit, seed, s):
+    """Refining the one highest point of the grid alone ends on a lower summit of these problems."""
+    p = random_problem(seed, 2 + seed % 6, bool(seed % 2))
+    found = solve_smoothed(p, s, exit)[2]
+    fine = np.linspace(-0.03, 0.03, 401)
+    u, v = np.meshgrid(fine, fine)
+    assert found >= np.max(smoothed_value(p, u, v, s, exit)) - 1e-12
+
+
 @pytest.mark.parametrize("exit", ["close", "target"])
 def test_the_order_of_the_rows_and_idle_rows_never_change_the_offsets(exit):
     for seed in range(10):
