@@ -27,6 +27,7 @@ Result = TypeVar("Result")
 
 COLUMN = "column"  # an input that the column's name chooses: the `close` of sma.close.n=20
 LONGEST = 100_000  # upper bound of every length in bars
+SEED_WEIGHT = 1e-6  # a seed that weighs less is forgotten
 
 
 @dataclass(frozen=True)
@@ -70,6 +71,30 @@ class Parameter:
 
 
 @dataclass(frozen=True)
+class Step:
+    """How a recursive feature goes from bar to bar: one kernel for a whole series, a part of it and one bar.
+
+    Parameters
+    ----------
+    kernel : callable
+        Compiled; takes the input columns of the next bars, the parameters, ``state`` and ``out``
+        (float64, one value per bar), fills ``out`` and leaves ``state`` for the bar after.
+        A state of zeros stands before the first bar of a series.
+    size : int
+        Length of the state, float64.
+    """
+
+    kernel: Callable[..., None]
+    size: int
+
+    def run(self, inputs: tuple[Floats, ...], n: int, out: Floats | None) -> Floats:
+        """Return the values of a whole series, float64 shape (T,), in ``out`` where one is given."""
+        out = np.empty(len(inputs[0])) if out is None else out
+        self.kernel(*inputs, n, np.zeros(self.size), out)
+        return out
+
+
+@dataclass(frozen=True)
 class Feature:
     """A registered feature.
 
@@ -78,7 +103,7 @@ class Feature:
     name : str
         First part of its columns' names.
     code_version : int
-        Part of every stored column's key; raised whenever an output changes.
+        Raised whenever an output changes; recorded with a digest of the output.
     inputs : tuple of str
         Bar columns it reads; `COLUMN` stands for the one in the column's name.
     parameters : tuple of Parameter
@@ -87,12 +112,26 @@ class Feature:
         Names of several outputs, or empty for one.
     first_valid : callable
         Parameters -> index of the first value that is not NaN.
+    window : callable or None
+        Parameters -> number of bars, the value's own included, that alone make a value.
+    step : Step or None
+        How a value follows from those before it, where no window does; exactly one of the two.
+    lookback : callable
+        Parameters -> bars after the first value until its seed weighs less than `SEED_WEIGHT`;
+        0 for a window. For a warning only: values are never cut.
+    rows : callable or None
+        Compiled; takes the inputs, int64 array of R values of the one parameter, ``tick`` where
+        ``uses_tick``, and ``out`` float64 (R, T): many columns in one call, the bits of one by one.
     default_column : str or None
         Price column meant when the name gives none; None: the name must give one.
     uses_tick : bool
         The function takes ``tick`` (price step, 0 = unknown).
+    takes_out : bool
+        The function takes ``out``, an array for its values.
+    function : callable
+        The function as it was written: arguments are not checked, the series is long enough.
     compute : callable
-        The decorated function.
+        The function with its arguments checked.
     """
 
     name: str
@@ -101,8 +140,14 @@ class Feature:
     parameters: tuple[Parameter, ...]
     outputs: tuple[str, ...]
     first_valid: Callable[[Mapping[str, Any]], int]
+    window: Callable[[Mapping[str, Any]], int] | None
+    step: Step | None
+    lookback: Callable[[Mapping[str, Any]], int]
+    rows: Callable[..., None] | None
     default_column: str | None
     uses_tick: bool
+    takes_out: bool
+    function: Callable[..., Any]
     compute: Callable[..., Any]
 
     @property
@@ -120,6 +165,10 @@ def feature(
     code_version: int,
     inputs: tuple[str, ...],
     first_valid: Callable[[Mapping[str, Any]], int],
+    window: Callable[[Mapping[str, Any]], int] | None = None,
+    step: Step | None = None,
+    lookback: Callable[[Mapping[str, Any]], int] = lambda p: 0,
+    rows: Callable[..., None] | None = None,
     parameters: tuple[Parameter, ...] = (),
     outputs: tuple[str, ...] = (),
     default_column: str | None = None,
@@ -134,10 +183,16 @@ def feature(
     Raises
     ------
     ConfigError
-        The name is not lower-case letters, digits and ``_``, or is taken.
+        The name is not lower-case letters, digits and ``_``, or is taken; or neither or both of
+        ``window`` and ``step`` are given.
     """
     if not re.fullmatch(r"[a-z][a-z0-9_]*", name):
         raise ConfigError(f"feature name was {name!r}, expected lower-case letters, digits and _")
+    if (window is None) == (step is None):
+        raise ConfigError(
+            f"feature {name} declares {'neither' if step is None else 'both'} window and step, expected one: "
+            "window=lambda p: bars that make a value, or step=Step(...) where it depends on all bars before"
+        )
 
     def register(function: Callable[Call, Result]) -> Callable[Call, Result]:
         taken = _REGISTERED.get(name)
@@ -145,6 +200,7 @@ def feature(
             raise ConfigError(f"feature {name} is already registered by {_origin(taken.compute)}")
         signature = inspect.signature(function)
         array_names = list(signature.parameters)[: len(inputs)]
+        width = (len(outputs),) if outputs else ()
 
         @functools.wraps(function)
         def checked(*args: Call.args, **kwargs: Call.kwargs) -> Result:
@@ -156,18 +212,54 @@ def feature(
             lengths = {len(array) for array in arrays}
             if len(lengths) > 1:
                 raise ConfigError(f"feature {name}: arrays of {sorted(lengths)} bars, expected equal lengths")
+            out = given.get("out")
+            if out is not None:
+                _check_out(name, out, (*width, len(arrays[0])))
             given.update(zip(array_names, arrays, strict=True))
             if lengths.pop() <= first_valid(given):
-                short = tuple(np.full(len(arrays[0]), np.nan) for _ in outputs or ("",))
-                return cast(Result, short if outputs else short[0])
+                short = np.empty((*width, len(arrays[0]))) if out is None else out
+                short[...] = np.nan
+                return cast(Result, tuple(short) if outputs else short)
             return cast(Result, cast(Any, function)(**given))
 
         _REGISTERED[name] = Feature(
-            name, code_version, inputs, parameters, outputs, first_valid, default_column, uses_tick, checked
+            name=name,
+            code_version=code_version,
+            inputs=inputs,
+            parameters=parameters,
+            outputs=outputs,
+            first_valid=first_valid,
+            window=window,
+            step=step,
+            lookback=lookback,
+            rows=rows,
+            default_column=default_column,
+            uses_tick=uses_tick,
+            takes_out="out" in signature.parameters,
+            function=function,
+            compute=checked,
         )
         return checked
 
     return register
+
+
+def wilder_lookback(n: float, stages: int = 1) -> int:
+    """Return the bars until Wilder's smoothing of length n has forgotten its seed.
+
+    The seed's weight after k bars is r**k with r = 1 - 1/n, and r**k * (1 + k/n) where the
+    smoothed series is itself smoothed (two stages).
+
+    >>> wilder_lookback(14), wilder_lookback(14, stages=2), wilder_lookback(1)
+    (187, 225, 1)
+    """
+    if n == 1:
+        return 1
+    bars = 0.0
+    for _ in range(50):  # a contraction: each round gains a digit or more
+        late = math.log1p(bars / n) if stages == 2 else 0.0
+        bars = (math.log(SEED_WEIGHT) - late) / math.log1p(-1.0 / n)
+    return math.ceil(bars)
 
 
 def get(name: str) -> Feature:
@@ -208,3 +300,19 @@ def _array(feature_name: str, label: str, value: object) -> Floats:
     view = value.view()
     view.flags.writeable = False
     return view
+
+
+def _check_out(feature_name: str, out: object, shape: tuple[int, ...]) -> None:
+    """Refuse anything but a writable contiguous float64 array of that shape."""
+    if not (
+        isinstance(out, np.ndarray)
+        and out.dtype == np.float64
+        and out.shape == shape
+        and out.flags.c_contiguous
+        and out.flags.writeable
+    ):
+        raise ConfigError(
+            f"feature {feature_name}: out was {type(out).__name__} "
+            f"{getattr(out, 'dtype', '')} {getattr(out, 'shape', '')}, "
+            f"expected a writable contiguous float64 array of shape {shape}"
+        )

@@ -1,185 +1,26 @@
-"""Columns by name: `FeatureSet` computes them, `expand` checks a list of names, `column_key` their keys.
-
-A name is ``feature[.price column].parameter=value...[:output]``, for example
-``sma.close.n=20``, ``rsi.n=14`` or ``bollinger.close.n=20.k=2:upper``.
-"""
+"""Columns by name: `FeatureSet` computes them, one by one or as the rows of a table."""
 
 from __future__ import annotations
 
-import hashlib
-import json
-import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import Any, cast
 
 import numpy as np
 
-from engine.bars.model import PRICE_COLUMNS, Bars, Floats
-from engine.errors import ConfigError, closest
-from engine.features import bands, moving, wilder  # noqa: F401  (importing a module registers its features)
-from engine.features.registry import COLUMN, Feature, get
+from engine.bars.model import Bars, Floats
+from engine.errors import ConfigError
+from engine.features.names import BAR_COLUMNS, ColumnName, expand, parse, single
+from engine.features.registry import COLUMN
 
-BAR_COLUMNS = (*PRICE_COLUMNS, "volume")  # names that `FeatureSet` answers with the bars' own columns
-
-_NUMBER = r"-?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?"
-_NAME = re.compile(
-    rf"(?P<feature>\w+)(?:\.(?P<column>[A-Za-z]\w*)(?!\w*=))?"
-    rf"(?P<parameters>(?:\.\w+={_NUMBER})*)(?::(?P<output>\w+))?"
-)
+__all__ = ["BAR_COLUMNS", "ColumnName", "FeatureSet", "expand", "parse"]
 
 
-@dataclass(frozen=True)
-class ColumnName:
-    """The parts of a column's name; ``str()`` of it is the one spelling used as a key.
+def owned(table: Floats) -> Floats:
+    """Return the writable array behind a table of `FeatureSet.table_rows`.
 
-    Parameters
-    ----------
-    feature : Feature
-        The registered feature.
-    column : str or None
-        Price column it reads, where the name chooses one.
-    parameters : tuple of (str, int or float)
-        In the declared order.
-    output : str or None
-        One of the feature's outputs; None: it has one only, or all of them are meant.
+    Compiled code is compiled once, for one kind of array; nobody may write to it.
     """
-
-    feature: Feature
-    column: str | None
-    parameters: tuple[tuple[str, int | float], ...]
-    output: str | None
-
-    def __str__(self) -> str:
-        """Return the name, parameters in declared order, whole numbers without a point."""
-        parts = [self.feature.name]
-        if self.column is not None and self.column != self.feature.default_column:
-            parts.append(self.column)
-        parts += [f"{name}={_number(value)}" for name, value in self.parameters]
-        return ".".join(parts) + (f":{self.output}" if self.output else "")
-
-    @property
-    def is_group(self) -> bool:
-        """Whether the name means all of several outputs."""
-        return bool(self.feature.outputs) and self.output is None
-
-    def members(self) -> list[ColumnName]:
-        """Return the single columns it stands for."""
-        if not self.is_group:
-            return [self]
-        return [
-            ColumnName(self.feature, self.column, self.parameters, output) for output in self.feature.outputs
-        ]
-
-    @property
-    def first_valid(self) -> int:
-        """Index of the first value that is not NaN."""
-        return self.feature.first_valid(dict(self.parameters))
-
-
-def parse(name: str) -> ColumnName:
-    """Take a column's name apart.
-
-    Raises
-    ------
-    ConfigError
-        Not the form of a name; or an unknown feature, price column, parameter or output (with the
-        closest); or a parameter that is missing, given twice or outside its bounds.
-
-    >>> str(parse("bollinger.close.k=2.0.n=20:upper"))
-    'bollinger.close.n=20.k=2:upper'
-    """
-    match = _NAME.fullmatch(name)
-    if match is None:
-        raise ConfigError(
-            f"column {name!r} is not the name of a feature; expected a form like sma.close.n=20, "
-            "rsi.n=14 or bollinger.close.n=20.k=2:upper"
-        )
-    declared = get(match["feature"])
-    where = f"column {name!r}"
-    column = match["column"]
-    if declared.takes_column:
-        column = column or declared.default_column
-        if column is None:
-            raise ConfigError(f"{where} names no price column; expected e.g. {_example(declared)}")
-        if column not in PRICE_COLUMNS:
-            raise ConfigError(
-                f"{where}: price column {column!r} is not known. {closest(column, PRICE_COLUMNS)}"
-            )
-    elif column is not None:
-        raise ConfigError(f"{where}: {declared.name} takes no price column, found {column!r}")
-
-    known = {parameter.name: parameter for parameter in declared.parameters}
-    given: dict[str, int | float] = {}
-    for key, text in re.findall(rf"\.(\w+)=({_NUMBER})", match["parameters"]):
-        if key not in known:
-            raise ConfigError(f"{where}: parameter {key!r} is not known. {closest(key, known)}")
-        if key in given:
-            raise ConfigError(f"{where} gives parameter {key} twice")
-        value = float(text)
-        whole = known[key].whole and value.is_integer()
-        given[key] = known[key].check(declared.name, int(value) if whole else value)
-    missing = [key for key in known if key not in given]
-    if missing:
-        raise ConfigError(f"{where} lacks {', '.join(missing)}; expected e.g. {_example(declared)}")
-
-    output = match["output"]
-    if output is not None and output not in declared.outputs:
-        hint = (
-            closest(output, declared.outputs) if declared.outputs else f"{declared.name} has one output only."
-        )
-        raise ConfigError(f"{where}: output {output!r} is not known. {hint}")
-    return ColumnName(declared, column, tuple((key, given[key]) for key in known), output)
-
-
-def expand(columns: Sequence[str]) -> list[str]:
-    """Return single column names in one spelling: groups opened, repeats dropped, order kept.
-
-    Raises
-    ------
-    ConfigError
-        A name that `parse` refuses, or a column of the bars themselves.
-
-    >>> expand(["rsi.n=14", "bollinger.close.n=20.k=2"])[1:3]
-    ['bollinger.close.n=20.k=2:mid', 'bollinger.close.n=20.k=2:upper']
-    """
-    found: dict[str, None] = {}
-    for name in columns:
-        if name in BAR_COLUMNS:
-            raise ConfigError(f"column {name!r} is part of the bars, expected the name of a feature")
-        found.update((str(member), None) for member in parse(name).members())
-    return list(found)
-
-
-def column_key(bars_sha: str, name: str, tick: float = 0.0) -> str:
-    """Return the sha256 (hex) under which a stored column is found again.
-
-    Parameters
-    ----------
-    bars_sha : str
-        `content_sha` of the bars.
-    name : str
-        One column, not a group.
-    tick : float
-        Price step that `FeatureSet` was given; counts only where the feature reads it.
-
-    Raises
-    ------
-    ConfigError
-        A name that `parse` refuses, or a group.
-    """
-    column = _single(name)
-    declared = column.feature
-    content = {
-        "bars_hash": bars_sha,
-        "feature": declared.name,
-        "column": column.column,
-        "params": {key: repr(value) for key, value in column.parameters},
-        "output": column.output,
-        "tick": repr(float(tick)) if declared.uses_tick else None,
-        "code_version": declared.code_version,
-    }
-    text = json.dumps(content, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()
+    return cast(Floats, table.base)
 
 
 class FeatureSet:
@@ -199,6 +40,7 @@ class FeatureSet:
         self.bars = bars
         self.tick = float(tick)
         self._columns: dict[str, Floats] = {name: getattr(bars, name) for name in BAR_COLUMNS}
+        self._table: tuple[tuple[str, ...], Floats, dict[str, int]] | None = None
 
     def column(self, name: str) -> Floats:
         """Return a column, float64 shape (T,), read-only.
@@ -212,11 +54,66 @@ class FeatureSet:
             A name that `parse` refuses, or a group of several outputs.
         """
         if name not in self._columns:
-            column = _single(name)
+            column = single(name)
             if str(column) not in self._columns:
                 self._compute(column)
             self._columns[name] = self._columns[str(column)]  # another spelling is the same array
         return self._columns[name]
+
+    def table_rows(self, names: Sequence[str], out: Floats | None = None) -> tuple[Floats, dict[str, int]]:
+        """Return many columns as the rows of one table; those of one feature are computed together.
+
+        The last table is kept: asking for the same names again costs nothing. Its columns are
+        not kept one by one, so that a long search does not fill the memory.
+
+        Parameters
+        ----------
+        names : sequence of str
+            What `column` takes; repeats and other spellings share a row. Rows stand in any order.
+        out : float64 array, shape (R or more, T), C-contiguous, optional
+            Its first rows are written and returned instead of a new array; not kept here.
+
+        Returns
+        -------
+        table : float64 array, shape (R, T), C-contiguous, read-only
+            Each row has the bits of `column`.
+        rows : dict of str to int
+            Every name as it was given -> its row.
+
+        NaN: as in `column`.
+
+        Raises
+        ------
+        ConfigError
+            A name that `column` refuses, or an ``out`` of another type or shape.
+        """
+        asked = tuple(names)
+        if out is None and self._table is not None and self._table[0] == asked:
+            return self._table[1:]
+        spelled = {name: name if name in BAR_COLUMNS else str(single(name)) for name in asked}
+        known: list[str] = []
+        missing: dict[tuple[str, str | None], list[ColumnName]] = {}
+        for name in dict.fromkeys(spelled.values()):
+            if name in self._columns:
+                known.append(name)
+            else:
+                column = parse(name)
+                missing.setdefault((column.feature.name, column.column), []).append(column)
+        order = known + [str(column) for group in missing.values() for column in group]
+        table = self._room(len(order), out)
+        for row, name in enumerate(known):
+            table[row] = self._columns[name]
+        row = len(known)
+        for group in missing.values():
+            self._fill(group, table[row : row + len(group)])
+            row += len(group)
+        place = {name: row for row, name in enumerate(order)}
+        table = table.view()
+        table.flags.writeable = False
+        rows = {name: place[spelling] for name, spelling in spelled.items()}
+        if out is None:
+            self._table = (asked, table, rows)
+        return table, rows
 
     def preload(self, name: str, values: Floats) -> None:
         """Take a stored column, float64 shape (T,), instead of computing it.
@@ -230,41 +127,69 @@ class FeatureSet:
             raise ConfigError(f"column {name!r} has {len(values)} rows, expected {len(self.bars)}")
         values = values.view()
         values.flags.writeable = False
-        self._columns[str(_single(name))] = values
+        self._columns[str(single(name))] = values
+        self._table = None
 
     def first_valid(self, name: str) -> int:
         """Return the index of a column's first value; it may lie beyond the last bar."""
         return 0 if name in BAR_COLUMNS else parse(name).first_valid
 
+    def lookback(self, name: str) -> int:
+        """Return the bars after a column's first value until its seed is forgotten; 0 for a window."""
+        return 0 if name in BAR_COLUMNS else parse(name).lookback
+
+    def _inputs(self, column: ColumnName) -> list[Floats]:
+        names = column.feature.inputs
+        return [getattr(self.bars, (column.column or name) if name == COLUMN else name) for name in names]
+
+    def _call(self, column: ColumnName, **more: Any) -> Any:
+        """Call the feature's function: names are checked and bars are well formed, so nothing is checked."""
+        tick = {"tick": self.tick} if column.feature.uses_tick else {}
+        return column.feature.function(*self._inputs(column), **dict(column.parameters), **tick, **more)
+
     def _compute(self, column: ColumnName) -> None:
         declared = column.feature
-        inputs = [
-            getattr(self.bars, column.column if name == COLUMN and column.column else name)
-            for name in declared.inputs
-        ]
-        tick = {"tick": self.tick} if declared.uses_tick else {}
-        result = declared.compute(*inputs, **dict(column.parameters), **tick)
-        arrays = result if declared.outputs else (result,)
+        if len(self.bars) <= column.first_valid:
+            bars = len(self.bars)
+            made: Any = np.full((len(declared.outputs), bars) if declared.outputs else bars, np.nan)
+        else:
+            made = self._call(column)
+        if not declared.outputs:
+            made.flags.writeable = False
+            self._columns[str(column)] = made
+            return
         group = ColumnName(declared, column.column, column.parameters, None)
-        for member, array in zip(group.members(), arrays, strict=True):
+        for member, array in zip(group.members(), made, strict=True):
             array.flags.writeable = False
             self._columns[str(member)] = array
 
+    def _fill(self, group: list[ColumnName], table: Floats) -> None:
+        """Write the columns of one feature and price column, float64 shape (R, T)."""
+        declared = group[0].feature
+        if declared.rows is not None and len(group) > 1:
+            lengths = np.array([column.parameters[0][1] for column in group], np.int64)
+            tick = (self.tick,) if declared.uses_tick else ()
+            declared.rows(*self._inputs(group[0]), lengths, *tick, table)
+            return
+        for column, row in zip(group, table, strict=True):
+            if declared.outputs or not declared.takes_out or len(self.bars) <= column.first_valid:
+                row[:] = self.column(str(column))
+            else:
+                self._call(column, out=row)
 
-def _single(name: str) -> ColumnName:
-    if name in BAR_COLUMNS:
-        raise ConfigError(f"column {name!r} is part of the bars, expected the name of a feature")
-    column = parse(name)
-    if column.is_group:
-        options = ", ".join(str(member) for member in column.members())
-        raise ConfigError(f"column {name!r} stands for several columns, expected one of {options}")
-    return column
-
-
-def _number(value: int | float) -> str:
-    return str(int(value)) if float(value).is_integer() else repr(value)
-
-
-def _example(declared: Feature) -> str:
-    parts = [declared.name, *(["close"] if declared.takes_column and not declared.default_column else [])]
-    return ".".join(parts + [f"{p.name}={_number(max(p.low, 2))}" for p in declared.parameters])
+    def _room(self, rows: int, out: Floats | None) -> Floats:
+        if out is None:
+            return np.empty((rows, len(self.bars)))
+        if not (
+            out.dtype == np.float64
+            and out.ndim == 2
+            and len(out) >= rows
+            and out.shape[1] == len(self.bars)
+            and out.flags.c_contiguous
+            and out.flags.writeable
+        ):
+            raise ConfigError(
+                f"table_rows: out was {out.dtype} {out.shape}, expected a writable C-contiguous float64 "
+                f"array of shape ({rows} or more, {len(self.bars)})"
+            )
+        return out[:rows]

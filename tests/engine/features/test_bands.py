@@ -2,6 +2,7 @@ import math
 import statistics
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -56,3 +57,37 @@ def test_one_price_has_no_width_whether_on_the_tick_or_not():
         mid, upper, lower, pct_b = bollinger(np.full(30, price), 7, 2.0, tick=tick)
         assert (upper[6:] == lower[6:]).all() and np.isnan(pct_b).all()
         np.testing.assert_allclose(mid[6:], price, rtol=1e-15)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    seed=st.integers(0, 10**6),
+    off=st.lists(st.integers(0, 2999), max_size=5),
+    n=st.sampled_from([2, 20, 511, 512, 513, 1100]),
+    tick=st.sampled_from([0.01, 0.0]),
+)
+def test_blocks_of_bars_leave_no_seam(seed, off, n, tick):
+    """Some prices off the tick: each value is that of its window alone."""
+    x = make_bars(seed, 3000).close.copy()
+    x[off] += 0.004
+    whole = np.array(bollinger(x, n, 2.0, tick=tick))
+    for t in {
+        n - 1,
+        n + 510,
+        n + 511,
+        n + 512,
+        n + 1023,
+        2999,
+        *(o + d for o in off for d in (0, 1, n - 1, n)),
+    }:
+        if n - 1 <= t < 3000:
+            alone = np.array(bollinger(x[t - n + 1 : t + 1].copy(), n, 2.0, tick=tick))[:, -1]
+            np.testing.assert_array_equal(whole[:, t], alone)
+
+
+@pytest.mark.parametrize("off", [[30], [0, 59], [10, 16, 17, 40]])
+def test_windows_with_a_price_off_the_tick_equal_the_definition(off):
+    x = make_bars(2, 60).close.copy()
+    x[off] += 0.004
+    made = bollinger(x, 7, 2.0, tick=0.01)
+    np.testing.assert_allclose(made[:3], slow_bollinger(x.tolist(), 7, 2.0), rtol=1e-12)

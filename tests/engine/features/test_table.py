@@ -1,92 +1,24 @@
+from dataclasses import replace
+
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.bars.synthetic import make_bars
 from engine.errors import ConfigError
-from engine.features import moving, registry, wilder
+from engine.features import directional, moving, registry
 from engine.features.registry import feature
-from engine.features.table import FeatureSet, column_key, expand, parse
-
-DEFAULT_COLUMNS = (
-    "sma.close.n=20 sma.close.n=50 sma.close.n=200 ema.close.n=20 ema.close.n=50 rsi.n=14 atr.n=14 adx.n=14 "
-    "bollinger.close.n=20.k=2 log_return.n=1 volatility.n=20"
-).split()
-
-
-def test_the_default_columns_expand_to_fourteen():
-    found = expand(DEFAULT_COLUMNS)
-    assert len(found) == 14
-    assert found[8:12] == [f"bollinger.close.n=20.k=2:{o}" for o in ("mid", "upper", "lower", "pct_b")]
-    assert expand(found) == found
-
-
-@pytest.mark.parametrize(
-    ("written", "name"),
-    [
-        ("bollinger.close.k=2.0.n=20:upper", "bollinger.close.n=20.k=2:upper"),
-        ("bollinger.close.n=20.k=2.5:upper", "bollinger.close.n=20.k=2.5:upper"),
-        ("bollinger.open.n=2.k=1e-2:mid", "bollinger.open.n=2.k=0.01:mid"),
-        ("highest.close.n=20", "highest.n=20"),
-        ("highest.high.n=20", "highest.high.n=20"),
-        ("tr", "tr"),
-    ],
-)
-def test_a_column_has_one_spelling(written, name):
-    assert str(parse(written)) == name
-    assert str(parse(name)) == name
-    features = FeatureSet(make_bars(1, 60), 0.01)
-    assert features.column(written) is features.column(name)
-
-
-@settings(max_examples=100, deadline=None)
-@given(n=st.integers(2, 10**5), k=st.floats(0.01, 100.0))
-def test_every_name_is_read_back(n, k):
-    name = f"bollinger.low.n={n}.k={k!r}:pct_b"
-    assert dict(parse(name).parameters) == {"n": n, "k": k}
-    assert parse(str(parse(name))) == parse(name)
-
-
-@pytest.mark.parametrize(
-    ("name", "message"),
-    [
-        ("smaa.close.n=2", "feature 'smaa' is not known. Closest: sma, ema."),
-        ("sma.n=20", "column 'sma.n=20' names no price column; expected e.g. sma.close.n=2"),
-        ("sma.clos.n=3", "column 'sma.clos.n=3': price column 'clos' is not known. Closest: close, low."),
-        (
-            "sma.volume.n=3",
-            "column 'sma.volume.n=3': price column 'volume' is not known. Known: close, high, low, open.",
-        ),
-        ("rsi.close.n=4", "column 'rsi.close.n=4': rsi takes no price column, found 'close'"),
-        ("sma.close.m=3", "column 'sma.close.m=3': parameter 'm' is not known. Known: n."),
-        ("rsi.n=14.n=15", "column 'rsi.n=14.n=15' gives parameter n twice"),
-        ("rsi", "column 'rsi' lacks n; expected e.g. rsi.n=2"),
-        ("rsi.n=1", "feature rsi: n was 1, expected an integer from 2 to 100000"),
-        ("rsi.n=2.5", "feature rsi: n was 2.5, expected an integer"),
-        ("rsi.n=14:mid", "column 'rsi.n=14:mid': output 'mid' is not known. rsi has one output only."),
-        (
-            "bollinger.close.n=3.k=2:uper",
-            "column 'bollinger.close.n=3.k=2:uper': output 'uper' is not known. Closest: upper.",
-        ),
-        (
-            "rsi(14)",
-            "column 'rsi(14)' is not the name of a feature; expected a form like sma.close.n=20, "
-            "rsi.n=14 or bollinger.close.n=20.k=2:upper",
-        ),
-        ("close", "column 'close' is part of the bars, expected the name of a feature"),
-    ],
-)
-def test_refuses_names_that_mean_nothing(name, message):
-    with pytest.raises(ConfigError) as caught:
-        expand([name])
-    assert str(caught.value) == message
+from engine.features.table import FeatureSet
 
 
 def test_columns_are_the_functions_own_values():
     bars = make_bars(2, 80)
     features = FeatureSet(bars, 0.01)
     assert features.column("sma.high.n=5").tobytes() == moving.sma(bars.high, 5, tick=0.01).tobytes()
-    assert features.column("adx.n=5").tobytes() == wilder.adx(bars.high, bars.low, bars.close, 5).tobytes()
+    assert (
+        features.column("adx.n=5").tobytes() == directional.adx(bars.high, bars.low, bars.close, 5).tobytes()
+    )
     assert features.column("volume_sma.n=5").tobytes() == moving.volume_sma(bars.volume, 5).tobytes()
     assert features.column("close") is bars.close
 
@@ -94,7 +26,14 @@ def test_columns_are_the_functions_own_values():
 def test_columns_are_read_only_and_computed_once(own_features):
     calls = []
 
-    @feature("counted", code_version=1, inputs=("close",), outputs=("a", "b"), first_valid=lambda p: 0)
+    @feature(
+        "counted",
+        code_version=1,
+        inputs=("close",),
+        outputs=("a", "b"),
+        first_valid=lambda p: 0,
+        window=lambda p: 1,
+    )
     def counted(close):
         calls.append(1)
         return close * 1.0, close * 2.0
@@ -134,29 +73,100 @@ def test_refuses_an_impossible_tick(tick):
         FeatureSet(make_bars(1, 10), tick)
 
 
-def test_the_key_changes_with_everything_that_changes_the_values(monkeypatch):
-    base = column_key("a" * 64, "sma.close.n=20", 0.01)
-    assert base == column_key("a" * 64, "sma.close.n=20", 0.01) and len(base) == 64
-    others = [
-        column_key("b" * 64, "sma.close.n=20", 0.01),
-        column_key("a" * 64, "sma.close.n=21", 0.01),
-        column_key("a" * 64, "sma.high.n=20", 0.01),
-        column_key("a" * 64, "ema.close.n=20", 0.01),
-        column_key("a" * 64, "sma.close.n=20", 0.05),
-    ]
-    raised = dict(registry._REGISTERED)
-    raised["sma"] = registry.Feature(**{**raised["sma"].__dict__, "code_version": 2})
-    monkeypatch.setattr(registry, "_REGISTERED", raised)
-    others.append(column_key("a" * 64, "sma.close.n=20", 0.01))
-    assert len({base, *others}) == 7
+NAMES = ("atr.n={}", "rsi.n={}", "adx.n={}", "ema.close.n={}", "sma.close.n={}", "sma.high.n={}",
+         "plus_di.n={}", "highest.n={}", "volatility.n={}", "bollinger.open.n={}.k=2:lower")  # fmt: skip
 
 
-def test_the_key_of_a_column_that_reads_no_tick_ignores_it():
-    assert column_key("a" * 64, "rsi.n=14", 0.01) == column_key("a" * 64, "rsi.n=14")
+@settings(max_examples=60, deadline=None)
+@given(
+    seed=st.integers(0, 10**6),
+    length=st.sampled_from([1, 2, 9, 70, 700, 2500]),
+    lengths=st.lists(st.integers(2, 220), min_size=1, max_size=11),
+    tick=st.sampled_from([0.01, 0.0]),
+    off=st.booleans(),
+)
+def test_a_table_has_the_bits_of_its_columns(seed, length, lengths, tick, off):
+    bars = make_bars(seed, length)
+    if off:  # one price off the tick
+        bars = replace(bars, close=np.where(np.arange(length) == length // 2, bars.low + 0.004, bars.close))
+    names = [form.format(n) for n in lengths for form in NAMES] + ["tr", "close", "volume"]
+    np.random.default_rng(seed).shuffle(names)
+    alone = FeatureSet(bars, tick)
+    table, rows = FeatureSet(bars, tick).table_rows(names)
+    assert table.shape == (len(set(names)), length) and table.flags.c_contiguous
+    assert set(rows) == set(names) and sorted(rows[name] for name in set(names)) == list(range(len(table)))
+    for name in names:
+        assert table[rows[name]].tobytes() == alone.column(name).tobytes(), name
 
 
-def test_each_output_has_its_key_and_a_group_none():
-    keys = {column_key("a" * 64, name) for name in expand(["bollinger.close.n=20.k=2"])}
-    assert len(keys) == 4
-    with pytest.raises(ConfigError, match="stands for several columns"):
-        column_key("a" * 64, "bollinger.close.n=20.k=2")
+def test_prices_too_large_for_exact_ticks_of_the_longest_window_alone():
+    """Sums of 2 are exact, sums of 200 are not: each length decides for itself, as when asked alone."""
+    bars = make_bars(1, 300)
+    bars = replace(bars, **{name: getattr(bars, name) * 2.0**38 for name in ("open", "high", "low", "close")})
+    names = [f"sma.close.n={n}" for n in (2, 3, 200)]
+    table, rows = FeatureSet(bars, 0.01).table_rows(names)
+    for name in names:
+        assert table[rows[name]].tobytes() == FeatureSet(bars, 0.01).column(name).tobytes()
+
+
+def test_other_spellings_share_a_row_and_the_last_table_is_kept():
+    features = FeatureSet(make_bars(1, 60), 0.01)
+    names = ["highest.close.n=20", "rsi.n=3", "highest.n=20", "rsi.n=3", "close"]
+    table, rows = features.table_rows(names)
+    assert table.shape == (3, 60) and rows["highest.n=20"] == rows["highest.close.n=20"]
+    assert features.table_rows(tuple(names))[0] is table
+    assert features.table_rows(names[1:])[0] is not table
+    with pytest.raises(ValueError, match="read-only"):
+        table[0, 0] = 1.0
+
+
+def test_a_stored_column_is_taken_into_the_table():
+    features = FeatureSet(make_bars(1, 60), 0.01)
+    features.table_rows(["rsi.n=3"])
+    features.preload("rsi.n=3", np.arange(60.0))
+    table, rows = features.table_rows(["rsi.n=3"])
+    assert table[rows["rsi.n=3"]].tolist() == list(range(60))
+
+
+def test_a_table_is_written_into_an_array_that_is_given():
+    features = FeatureSet(make_bars(1, 60), 0.01)
+    out = np.full((4, 60), -1.0)
+    names = ["atr.n=3", "atr.n=4", "volatility.n=3"]
+    table, rows = features.table_rows(names, out=out)
+    assert np.shares_memory(table, out) and table.shape == (3, 60) and set(out[3]) == {-1.0}
+    assert out[rows["atr.n=4"]].tobytes() == features.column("atr.n=4").tobytes()
+    out[:] = 0.0
+    assert features.column("atr.n=3")[-1] > 0.0 and features.table_rows(names)[0][0, -1] > 0.0
+
+
+@pytest.mark.parametrize(
+    "out", [np.empty((1, 60)), np.empty((2, 59)), np.empty((2, 60), np.float32), np.empty((60, 2)).T]
+)
+def test_refuses_an_array_that_cannot_take_the_table(out):
+    features = FeatureSet(make_bars(1, 60), 0.01)
+    with pytest.raises(
+        ConfigError, match=r"expected a writable C-contiguous float64 array of shape \(2 or more"
+    ):
+        features.table_rows(["atr.n=3", "atr.n=4"], out=out)
+
+
+@pytest.mark.parametrize("name", ["bollinger.close.n=2.k=2", "smaa.close.n=2"])
+def test_a_table_refuses_what_is_no_column(name):
+    with pytest.raises(ConfigError):
+        FeatureSet(make_bars(1, 10)).table_rows(["close", name])
+
+
+def test_a_feature_registered_anew_is_read_anew(own_features):
+    def declare(version):
+        registry._REGISTERED.pop("counted", None)
+
+        @feature(
+            "counted", code_version=version, inputs=("close",), first_valid=lambda p: 0, window=lambda p: 1
+        )
+        def counted(close):
+            return close * version
+
+    features = [FeatureSet(make_bars(1, 10)) for _ in range(2)]
+    for version in (1, 2):
+        declare(version)
+        assert (features[version - 1].column("counted") == version * features[0].bars.close).all()

@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.bars.synthetic import make_bars
-from engine.features.wilder import adx, atr, minus_di, plus_di, rsi, tr
+from engine.features.directional import adx, minus_di, plus_di
+from engine.features.wilder import atr, rsi, tr
 
 NAN = math.nan
 
@@ -144,3 +145,11 @@ def test_nan_stays_visible():
         out = function(bars.high, bars.low, close, 5)
         assert np.isfinite(out[9:20]).all() and np.isnan(out[21:]).all()
     assert np.isnan(rsi(close, 5)[20:]).all()
+
+
+def test_ranges_keep_a_nan_in_any_of_their_prices():
+    prices = [np.array([9.0, 9.0, 9.0]), np.array([7.0, 7.0, 7.0]), np.array([8.0, 8.0, 8.0])]
+    for column, stamp in ((0, 1), (1, 1), (2, 0)):
+        spoiled = [p.copy() for p in prices]
+        spoiled[column][stamp] = NAN
+        assert np.isnan(tr(*spoiled)).tolist() == [True, True, False]
