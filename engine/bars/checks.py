@@ -6,152 +6,18 @@ except rows that repeat the row before them in every value (W06).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Callable
 
 import numpy as np
-import numpy.typing as npt
 
-from engine.bars.model import Bars, Floats, Ints, iso, known_at
-from engine.errors import DataError
+from engine.bars.findings import Context, Finding, Mask, RawBars, places, refuse
+from engine.bars.model import FRAME_US, Bars, Ints, iso, known_at
 
-Mask = npt.NDArray[np.bool_]
+__all__ = ["Context", "Finding", "RawBars", "check", "clean", "refuse", "require_bars", "too_few"]
+DAY_US = 86_400_000_000
+FIRST_US = int(np.datetime64("1900-01-01", "us").astype(np.int64))
+LAST_US = int(np.datetime64("2100-01-01", "us").astype(np.int64))
 DEFAULT_TICK_RELATIVE = 1e-6  # E05's tolerance where no tick is known
-
-
-@dataclass(frozen=True, eq=False)
-class RawBars:
-    """Parsed rows of one vendor before any check, in raw terms and in the vendor's order.
-
-    Parameters
-    ----------
-    origin : str
-        What messages name: the file, or the vendor's reply.
-    place : str
-        What ``line`` counts: ``line`` of a text file (header = 1) or ``row`` (first = 1).
-    ts : int64 array, shape (T,)
-        Open of each bar, microseconds since 1970, UTC.
-    open, high, low, close, volume : float64 array, shape (T,)
-        Unadjusted prices and units as the vendor gave them.
-    line : int64 array, shape (T,)
-        Where each row stands in ``origin``.
-
-    NaN: may hold NaN and infinities; `check` names them.
-    """
-
-    origin: str
-    place: str
-    ts: Ints
-    open: Floats
-    high: Floats
-    low: Floats
-    close: Floats
-    volume: Floats
-    line: Ints
-
-    def __len__(self) -> int:
-        """Return the number of rows."""
-        return len(self.ts)
-
-    def take(self, chosen: Mask) -> RawBars:
-        """Return the rows where ``chosen``, a bool array of shape (T,), is true."""
-        columns = {f.name: getattr(self, f.name)[chosen] for f in fields(self)[2:]}
-        return RawBars(self.origin, self.place, **columns)
-
-
-@dataclass(frozen=True)
-class Context:
-    """What the checks must know beside the rows.
-
-    Parameters
-    ----------
-    symbol, frame, calendar : str
-        As in `Bars`.
-    asof : int or None
-        Microseconds UTC; bars not complete then are left out. None = all bars are complete.
-    tick : float
-        Price step in raw prices; 0 = unknown, then E05 tolerates 1e-6 of the price.
-    bars_needed : int
-        E17 below this number of complete bars.
-    """
-
-    symbol: str
-    frame: str
-    calendar: str
-    asof: int | None = None
-    tick: float = 0.0
-    bars_needed: int = 1
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One rule broken by one batch.
-
-    Parameters
-    ----------
-    rule, title : str
-        Id (E.. or W..) and its name.
-    count : int
-        Number of offending rows.
-    unit : str
-        What is counted: ``bar``, ``line``, ``row``; ``file`` = the file as a whole.
-    rows : tuple of str
-        The first three, each with stamp and place.
-    detail, why, remedy : str
-        Found and expected; what would go wrong; the one command or edit that mends it.
-    """
-
-    rule: str
-    title: str
-    count: int
-    unit: str
-    rows: tuple[str, ...]
-    detail: str
-    why: str
-    remedy: str
-
-    def head(self, subject: str) -> str:
-        """Return the first line of the message without the rule's id."""
-        if self.unit == "file":
-            return f"{self.title}: {subject}, {self.rows[0]}"
-        where = f", first {', '.join(self.rows)}" if self.rows else ""
-        return f"{self.title}: {subject}, {self.count} {self.unit}{'' if self.count == 1 else 's'}{where}"
-
-
-def refuse(findings: Sequence[Finding], symbol: str, frame: str) -> list[str]:
-    """Raise the first error among the findings; return the warnings as text when there is none.
-
-    Parameters
-    ----------
-    findings : sequence of Finding
-        What `check` or a reader found.
-    symbol, frame : str
-        Named in the message.
-
-    Returns
-    -------
-    list of str
-        One line per W rule.
-
-    Raises
-    ------
-    DataError
-        Five parts: what, where with the first three, found and expected, why, how to mend it.
-    """
-    errors = [finding for finding in findings if finding.rule.startswith("E")]
-    if errors:
-        first, others = errors[0], errors[1:]
-        lines = [first.head(f"{symbol} {frame}"), first.detail, first.why]
-        if others:
-            lines.append("in the same data: " + ", ".join(f"{e.rule} {e.title} ({e.count})" for e in others))
-        lines.append(first.remedy)
-        raise DataError("\n  ".join(lines), rule=first.rule, symbol=symbol, rows=first.rows)
-    return [f"{finding.rule} {finding.head(f'{symbol} {frame}')}" for finding in findings]
-
-
-def _places(raw: RawBars, rows: Ints) -> tuple[str, ...]:
-    """Return the first three rows as text: stamp, file and line."""
-    return tuple(f"{iso(int(raw.ts[i]))} ({raw.origin} {raw.place} {raw.line[i]})" for i in rows[:3])
 
 
 def _mend(raw: RawBars, context: Context, rows: Ints) -> str:
@@ -237,6 +103,26 @@ def _not_increasing(raw: RawBars, context: Context) -> tuple[Mask, Callable[[int
     )
 
 
+def _off_grid(raw: RawBars, context: Context) -> tuple[Mask, Callable[[int], str]]:
+    """Find stamps off the frame's grid: whole frames from 00:00 UTC, or from one session's open."""
+    if context.calendar == "24/7":
+        step, offset = FRAME_US[context.frame], 0
+    elif context.frame == "1d":
+        step, offset = DAY_US, 0
+    else:  # sessions open at one minute of the hour, which a change of the clock leaves as it is
+        step = min(FRAME_US[context.frame], FRAME_US["1h"])
+        minutes, counts = np.unique(raw.ts % step, return_counts=True)
+        offset = int(minutes[np.argmax(counts)]) if len(minutes) else 0
+    grid = f"a multiple of {context.frame}" + (f" and {offset // 1_000_000} s" if offset else "")
+    return raw.ts % step != offset, lambda i: f"found {iso(int(raw.ts[i]))}; expected {grid} after 00:00 UTC"
+
+
+def _outside_request(raw: RawBars, context: Context) -> tuple[Mask, Callable[[int], str]]:
+    first = FIRST_US if context.first is None else context.first - DAY_US
+    bad = (raw.ts < first) | (raw.ts >= LAST_US)
+    return bad, lambda i: f"found {iso(int(raw.ts[i]))}; expected {iso(max(first, FIRST_US))} to 2100"
+
+
 ROW_RULES: tuple[
     tuple[str, str, str, Callable[[RawBars, Context], tuple[Mask, Callable[[int], str]]]], ...
 ] = (
@@ -250,7 +136,19 @@ ROW_RULES: tuple[
     ),
     ("E06", "same stamp, different values", "which of them is true cannot be known from here", _other_values),
     ("E07", "stamps not increasing", "a backtest over it would look into the future", _not_increasing),
+    (
+        "E09",
+        "stamp off the frame's grid",
+        "bars of another length, or of another clock, would be taken for these",
+        _off_grid,
+    ),
     ("E10", "negative volume", "volume averages and fill limits would be wrong", _negative_volume),
+    (
+        "E14",
+        "stamp outside the request",
+        "old prices at new stamps, or new at old, were sent before",
+        _outside_request,
+    ),
 )
 
 
@@ -281,19 +179,26 @@ def check(raw: RawBars, context: Context) -> list[Finding]:
     Returns
     -------
     list of Finding
-        E03 to E07, E10, E17, then W01, W04, W06. Empty for clean bars.
+        E03 to E07, E09, E10, E14, E17, then W01, W04, W06. Empty for clean bars.
 
     NaN: named by E03; comparisons with NaN break no other rule.
     """
     complete, partial = _within_request(raw, context)
-    kept = raw.take(complete)
+    kept, index = raw.take(complete), np.flatnonzero(complete)
     found: list[Finding] = []
     for rule, title, why, test in ROW_RULES:
         bad, detail = test(kept, context)
         rows = np.flatnonzero(bad)
         if len(rows):
-            places, remedy = _places(kept, rows), _mend(kept, context, rows)
-            found.append(Finding(rule, title, len(rows), "bar", places, detail(int(rows[0])), why, remedy))
+            where, remedy = places(kept, rows), _mend(kept, context, rows)
+            detail_text = detail(int(rows[0]))
+            if rule == "E07":
+                sort = f"set policy: repair, repairs: [sort] for {context.symbol} in nightfold.yaml"
+                remedy = f"put its rows in order, or {sort}, then: nightfold check {context.symbol}"
+                if len(rows) == len(kept) - 1:
+                    detail_text += "; the file has its newest bar first"
+                    remedy = f"turn {raw.origin} round, or {sort}, then: nightfold check {context.symbol}"
+            found.append(Finding(rule, title, len(rows), "bar", where, detail_text, why, remedy, index[rows]))
     same, _ = _repeats(kept)
     count = len(kept) - int(same.sum())
     if count < context.bars_needed:
@@ -308,7 +213,7 @@ def check(raw: RawBars, context: Context) -> list[Finding]:
         ("W06", "identical duplicate dropped", np.flatnonzero(same), kept),
     ):
         if len(rows_of):
-            found.append(Finding(rule, title, len(rows_of), "bar", _places(source, rows_of), "", "", ""))
+            found.append(Finding(rule, title, len(rows_of), "bar", places(source, rows_of), "", "", ""))
     return found
 
 

@@ -8,14 +8,15 @@ Dividends never change prices; they are paid to whoever held the close before (a
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from engine.bars.checks import Finding, RawBars, refuse
-from engine.bars.model import Bars, Floats, Ints, iso
+from engine.bars.findings import Finding, RawBars, refuse
+from engine.bars.model import PRICE_COLUMNS, Bars, Floats, Ints, iso
 
-KINDS = ("split", "dividend", "verified_move")
+KINDS = ("split", "dividend", "verified_move", "scale")
+DAY_US = 86_400_000_000
 
 
 @dataclass(frozen=True)
@@ -28,17 +29,21 @@ class Event:
         The date at 00:00 UTC, microseconds since 1970.
     kind : str
         ``split`` (value = new shares per old), ``dividend`` (value = cash per share in raw terms, ex-date),
-        ``verified_move`` (the price jump of that date is real; value 0).
+        ``verified_move`` (the price jump of that date is real; value 0), ``scale`` (from ``ts`` to the end of
+        ``until`` the vendor quoted ``value`` times the price).
     value : float
         See ``kind``.
     place : str
         Where it was read, for messages: ``events.csv line 12``, or the vendor's name.
+    until : int
+        Last date of a ``scale``, at 00:00 UTC; 0 for other kinds.
     """
 
     ts: int
     kind: str
     value: float
     place: str
+    until: int = 0
 
 
 def factors(ts: Ints, events: Sequence[Event]) -> Floats:
@@ -66,6 +71,32 @@ def factors(ts: Ints, events: Sequence[Event]) -> Floats:
     for event in sorted((e for e in events if e.kind == "split"), key=lambda e: -e.ts):
         factor[ts < event.ts] *= event.value
     return factor
+
+
+def rescale(raw: RawBars, events: Sequence[Event]) -> RawBars:
+    """Bring blocks that were quoted in another unit back to the unit of the rest.
+
+    Parameters
+    ----------
+    raw : RawBars
+        T rows; volume is left as it is.
+    events : sequence of Event
+        Only ``scale`` counts, from the open of its date to the end of its last one.
+
+    Returns
+    -------
+    RawBars
+        Prices inside a block divided by its value.
+
+    NaN: stays NaN.
+    """
+    factor = np.ones(len(raw))
+    for event in events:
+        if event.kind == "scale" and 0.0 < event.value < np.inf:  # `adjust` refuses any other value
+            factor[(raw.ts >= event.ts) & (raw.ts < event.until + DAY_US)] *= event.value
+    if bool(np.all(factor == 1.0)):
+        return raw
+    return replace(raw, **{name: getattr(raw, name) / factor for name in PRICE_COLUMNS})
 
 
 def _refused(event: Event, detail: str, symbol: str) -> Finding:

@@ -7,9 +7,16 @@ from collections.abc import Callable
 from pathlib import Path
 
 from engine.errors import LakeError
+from engine.lake.faults import crash_point
 
 
-def replace_atomically(path: Path, write: Callable[[Path], None]) -> None:
+def replace_atomically(
+    path: Path,
+    write: Callable[[Path], None],
+    *,
+    name: str = "",
+    before: Callable[[], None] = lambda: None,
+) -> None:
     """Write a file beside ``path``, force it to the disk, then rename it over ``path``.
 
     A reader sees the old file or the new one, never a part. The temporary name does not
@@ -21,6 +28,10 @@ def replace_atomically(path: Path, write: Callable[[Path], None]) -> None:
         The final file; missing folders are made.
     write : callable
         Writes the whole content to the path it is given.
+    name : str
+        What is written, for crash points; default: the folder's name.
+    before : callable
+        Called when the new file is whole and not yet in place; what it raises keeps the old one.
 
     Raises
     ------
@@ -28,12 +39,17 @@ def replace_atomically(path: Path, write: Callable[[Path], None]) -> None:
         The disk is full or read-only; ``path`` is whole, as it was before or new.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    name = name or path.parent.name
     try:
+        crash_point(f"{name}.before_tmp")
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             write(temporary)
+            crash_point(f"{name}.after_tmp")
             with open(temporary, "rb+") as file:
                 os.fsync(file.fileno())
+            crash_point(f"{name}.after_fsync")
+            before()
             os.replace(temporary, path)
         finally:
             temporary.unlink(missing_ok=True)
@@ -43,7 +59,9 @@ def replace_atomically(path: Path, write: Callable[[Path], None]) -> None:
             "Expected a writable disk with free space: free some, or set data_dir in nightfold.yaml"
         ) from error
     try:
+        crash_point(f"{name}.after_replace")
         sync_folder(path.parent)
+        crash_point(f"{name}.after_dirsync")
     except OSError as error:
         raise LakeError(
             f"{path} is written, but its folder could not be forced to the disk: "
@@ -51,14 +69,43 @@ def replace_atomically(path: Path, write: Callable[[Path], None]) -> None:
         ) from error
 
 
+def link_generation(path: Path, folder: Path, keep: int, name: str) -> None:
+    """Link a file that is about to be replaced into its history; the oldest beyond ``keep`` are dropped.
+
+    Called again after a crash it finds its link and adds none.
+
+    Parameters
+    ----------
+    path : Path
+        The current file; nothing happens where there is none.
+    folder : Path
+        Its history: ``000001.parquet`` is the oldest generation.
+    keep : int, >= 1
+        Generations kept.
+    name : str
+        For crash points.
+    """
+    if not path.exists():
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    there = sorted(folder.glob("*.parquet"))
+    if not there or not path.samefile(there[-1]):
+        there.append(folder / f"{int(there[-1].stem) + 1 if there else 1:06d}.parquet")
+        os.link(path, there[-1])
+        crash_point(f"{name}.after_link")
+    for old in there[:-keep]:
+        old.unlink()
+    sync_folder(folder)
+
+
 def write_text(path: Path, text: str) -> None:
     """Replace a text file whole, UTF-8."""
     replace_atomically(path, lambda temporary: _write_bytes(temporary, text.encode()))
 
 
-def write_bytes(path: Path, content: bytes) -> None:
-    """Replace a binary file whole."""
-    replace_atomically(path, lambda temporary: _write_bytes(temporary, content))
+def write_bytes(path: Path, content: bytes, *, name: str = "") -> None:
+    """Replace a binary file whole; ``name`` as in `replace_atomically`."""
+    replace_atomically(path, lambda temporary: _write_bytes(temporary, content), name=name)
 
 
 def _write_bytes(path: Path, content: bytes) -> None:

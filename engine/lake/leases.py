@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import fcntl
+import math
 import os
+import signal
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
+from multiprocessing import parent_process
 from pathlib import Path
 
-from engine.errors import AlreadyRunning, LakeError
+from engine.errors import AlreadyRunning, DeviceUnavailable, LakeError
+from engine.lake.faults import crash_point
+from engine.lake.paths import temporary_files
+
+_HELD: dict[Path, int] = {}  # lock file -> handle, of the leases of this process
 
 
 def _try_lock(path: Path) -> int | None:
@@ -61,6 +70,9 @@ def is_held(data_dir: Path, key: str) -> str:
 def lease(data_dir: Path, key: str) -> Iterator[None]:
     """Hold one symbol for writing; nobody else can publish its tables meanwhile.
 
+    The lock is the kernel's: it goes with this process, and this process goes with the run that started it,
+    so neither a reboot nor a killed run leaves a symbol locked. What a killed writer left is swept.
+
     Raises
     ------
     AlreadyRunning
@@ -74,14 +86,64 @@ def lease(data_dir: Path, key: str) -> Iterator[None]:
         time.sleep(0.02)
     if handle is None:
         raise AlreadyRunning(f"already running: {key} by pid {holder(path)}")
+    crash_point("lease.after_take")
+    _HELD[path.absolute()] = handle
     try:
+        _die_with_parent()
+        for left in temporary_files(data_dir, key):  # whoever wrote them is dead
+            left.unlink(missing_ok=True)
         yield
     finally:
+        del _HELD[path.absolute()]
         os.close(handle)
 
 
+def confirm(data_dir: Path, key: str) -> None:
+    """Refuse to publish where the lease of this process is not the symbol's any more.
+
+    A process that took no lease may publish: tools and tests are alone with their lake.
+
+    Raises
+    ------
+    LakeError
+        The lock file was replaced, or the process that started this one is gone.
+    """
+    path = _lease_path(data_dir, key)
+    handle = _HELD.get(path.absolute())
+    if handle is None:
+        return
+    parent = parent_process()
+    if parent is not None and not parent.is_alive():
+        raise LakeError(f"lease lost: the run that started this work on {key} is gone; nothing was published")
+    try:
+        same = os.path.samestat(os.fstat(handle), os.stat(path))
+    except OSError:
+        same = False
+    if not same:
+        raise LakeError(
+            f"lease lost: {path} was removed while {key} was held; nothing was published. "
+            f"Run again: nightfold run {key}"
+        )
+
+
+@cache
+def _die_with_parent() -> None:
+    """End this process when the one that started it does, if it is a worker of a run."""
+    parent = parent_process()
+    if parent is None:
+        return
+
+    def wait() -> None:
+        parent.join()
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    threading.Thread(target=wait, daemon=True).start()
+
+
 @contextmanager
-def slot(data_dir: Path, kind: str, count: int, waiting: Callable[[str], None]) -> Iterator[int]:
+def slot(
+    data_dir: Path, kind: str, count: int, waiting: Callable[[str], None], *, wait_s: float = math.inf
+) -> Iterator[int]:
     """Hold one of ``count`` machine-wide slots, waiting until one is free.
 
     Parameters
@@ -94,11 +156,18 @@ def slot(data_dir: Path, kind: str, count: int, waiting: Callable[[str], None]) 
         Slots of the machine, whatever started the processes.
     waiting : callable
         Told once a minute who holds the slots.
+    wait_s : float
+        Wait this long at most.
 
     Yields
     ------
     int
         Number of the slot held.
+
+    Raises
+    ------
+    DeviceUnavailable
+        None came free in that time; names the holders.
     """
     paths = [data_dir / "locks" / f"{kind}{number}.lock" for number in range(count)]
     looks = 0
@@ -112,8 +181,13 @@ def slot(data_dir: Path, kind: str, count: int, waiting: Callable[[str], None]) 
             finally:
                 os.close(handle)
             return
+        pids = ", ".join(holder(path) for path in paths) if looks % 600 == 0 or looks > 10 * wait_s else ""
+        if looks > 10 * wait_s:
+            raise DeviceUnavailable(
+                f"none of {count} {kind} slots came free within {wait_s:g} s; they are held by pid {pids}. "
+                "Wait for those runs, or set a longer devices.gpu_wait_s"
+            )
         if looks % 600 == 0:
-            pids = ", ".join(holder(path) for path in paths)
             waiting(f"waiting for one of {count} {kind} slots, held by pid {pids}")
         looks += 1
         time.sleep(0.1)

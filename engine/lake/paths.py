@@ -40,6 +40,18 @@ def table_path(data_dir: Path, table: str, key: str, part: str = "") -> Path:
     return folder / key / f"{part}.parquet" if part else folder / f"{key}.parquet"
 
 
+def history_folder(data_dir: Path, table: str, key: str) -> Path:
+    """Return the folder of a table's older generations; the key must have made a `table_path` before."""
+    return data_dir / "lake" / ".history" / table / key
+
+
+def temporary_files(data_dir: Path, key: str) -> list[Path]:
+    """Return what killed writers of one symbol left: files that were never put in place."""
+    lake = data_dir / "lake"
+    found = [*lake.glob(f"*/.{key}.parquet.*.tmp"), *lake.glob(f"*/{key}/.*.tmp")]
+    return sorted([*found, *(data_dir / "raw").glob(f"*/{key}/.*.tmp")])
+
+
 def made_by(key: str) -> str:
     """Return the command that makes a symbol's missing tables again."""
     return "nightfold run --stage leaderboard" if key == ALL_SYMBOLS else f"nightfold run {key}"

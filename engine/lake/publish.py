@@ -12,13 +12,17 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from engine.errors import LakeError
-from engine.lake.files import replace_atomically
+from engine.lake import leases
+from engine.lake.files import link_generation, replace_atomically
+from engine.lake.paths import history_folder, table_path
 from engine.lake.paths import made_by as command
-from engine.lake.paths import table_path
 from engine.lake.records import canonical, content_sha, digest
 from engine.lake.schemas import schema_of
 
 _FOOTER_KEY = b"nightfold.record"
+SCHEMA = 1  # version of the tables' columns and of the record; another one is refused (E19)
+KEEP_GENERATIONS = 3
+WITHOUT_HISTORY = ("trials", "quarantine")  # they only ever grow
 UNREADABLE = (pa.ArrowException, OSError, ValueError)  # what pyarrow raises at a torn or changed file
 
 
@@ -40,13 +44,14 @@ class Lake:
         if not path.exists():
             return None
         try:
-            metadata = pq.read_schema(path).metadata or {}
-            return dict(json.loads(metadata[_FOOTER_KEY]))
+            record = _record_in(pq.read_schema(path))
         except (*UNREADABLE, KeyError, TypeError) as error:
             raise LakeError(
                 f"{path} is torn or was not written by nightfold ({error}). "
-                f"Remove that file; the next run makes it again: {command(key)}"
+                f"Mend it: nightfold doctor --repair, then: {command(key)}"
             ) from error
+        _refuse_unknown(record, path)
+        return record
 
     def result_id(self, table: str, key: str) -> str | None:
         """Return the id of the current file's result, or None where there is none."""
@@ -61,11 +66,13 @@ class Lake:
         if not path.exists():
             return None
         try:
-            return pq.ParquetFile(path).read(columns=list(columns) if columns is not None else None)
-        except UNREADABLE as error:
+            file = pq.ParquetFile(path)
+            record = _record_in(file.schema_arrow)
+            _refuse_unknown(record, path)
+            return file.read(columns=list(columns) if columns is not None else None)
+        except (*UNREADABLE, KeyError, TypeError) as error:
             raise LakeError(
-                f"{path} cannot be read ({error}). Remove that file; the next run makes it again: "
-                f"{command(key)}"
+                f"{path} cannot be read ({error}). Mend it: nightfold doctor --repair, then: {command(key)}"
             ) from error
 
     def need(self, table: str, key: str, made_by: str) -> pa.Table:
@@ -112,14 +119,37 @@ class Lake:
             The columns differ from the declaration, or the disk refuses.
         """
         rows = conform(table, rows)
-        full = {**record, "table": table, "content_sha": content_sha(rows)}
+        full = {**record, "schema": SCHEMA, "table": table, "content_sha": content_sha(rows)}
         full["record_sha"] = digest(full)
         path = table_path(self.data_dir, table, key, part)
         if path.exists() and self.record(table, key, part) == json.loads(canonical(full)):
             return False
         stamped = rows.replace_schema_metadata({_FOOTER_KEY: canonical(full).encode()})
-        replace_atomically(path, lambda temporary: write_parquet(stamped, temporary))
+
+        def confirm_and_keep() -> None:
+            leases.confirm(self.data_dir, key)
+            if table not in WITHOUT_HISTORY:
+                folder = history_folder(self.data_dir, table, key)
+                link_generation(path, folder, KEEP_GENERATIONS, table)
+
+        replace_atomically(
+            path, lambda temporary: write_parquet(stamped, temporary), name=table, before=confirm_and_keep
+        )
         return True
+
+
+def _record_in(schema: pa.Schema) -> dict[str, Any]:
+    return dict(json.loads((schema.metadata or {})[_FOOTER_KEY]))
+
+
+def _refuse_unknown(record: dict[str, Any], path: Path) -> None:
+    """Raise E19 for a table of a schema version that this nightfold does not know."""
+    version = record.get("schema", SCHEMA)
+    if version != SCHEMA:
+        raise LakeError(
+            f"E19 table written by an unknown schema version: {path} has version {version!r}; "
+            f"expected {SCHEMA}. Read it with the nightfold that wrote it, or name another data_dir"
+        )
 
 
 def rows_of(table: pa.Table | None) -> list[dict[str, Any]]:

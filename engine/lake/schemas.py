@@ -14,6 +14,8 @@ def _schema(**columns: pa.DataType) -> pa.Schema:
     return pa.schema([("symbol", _S), *columns.items()])
 
 
+# on the stitched row of `tuned`, else NaN: search.md section 10; column `undefined` says why one is NaN
+STATISTICS = ("n_eff", "psr", "dsr", "min_trl", "pbo", "spa_p", "wfe", "neighbourhood", "stability")
 # metrics of one run, simulation.md section 8; undefined is NaN
 METRICS = (
     "bps_per_bar", "roi", "cagr", "sharpe", "sortino", "max_drawdown", "calmar", "profit_factor", "win_rate",
@@ -22,6 +24,9 @@ METRICS = (
 
 TABLES: dict[str, pa.Schema] = {
     "bars": _schema(ts=TS, open=_F, high=_F, low=_F, close=_F, volume=_F, adj=_F, dividend=_F),
+    "quarantine": _schema(
+        ts=TS, rule=_S, version=_S, source=_S, raw_sha=_S, line=_I, text=_S, reason=_S
+    ),  # rows that the policy set aside; of a disputed history both versions
     "features": _schema(ts=TS),  # further columns: one float64 per stored feature
     "forecasts": _schema(
         model_key=_S, as_of=TS, step=pa.int16(), field=_S, level=pa.float32(), value=pa.float32()
@@ -42,7 +47,7 @@ TABLES: dict[str, pa.Schema] = {
         strategy=_S, fold=_I, study_id=_S, trial_number=_I, batch_no=_I, state=_S, outcome=_S, params=_S,
         params_hash=_S, trades_hash=_S, value=_F, fold_scores=pa.list_(_F), folds_done=_I, pruned_step=_I,
         bars_done=_I, trades=_I, fees=_F, max_drawdown=_F, sr=_F, skew=_F, kurt=_F,
-        constraints=_S, duplicate_of=_I, data_id=_S, config_hash=_S, seed=_I,
+        constraints=_S, duplicate_of=_I, data_id=_S, config_hash=_S, seed=_I, summary=_S,
     ),
     "folds": _schema(
         strategy=_S, fold=_I, policy=_S, scheme=_S, train_start=TS, train_end=TS, test_start=TS, test_end=TS,
@@ -58,7 +63,7 @@ TABLES: dict[str, pa.Schema] = {
     "backtests": _schema(
         strategy=_S, fold=_I, policy=_S, variant=_S, start=TS, end=TS, bars=_I, label=_S, selected=_B,
         status=_S, in_sample_bps_per_bar=_F, bps_per_bar_equal_exposure=_F, trades=_I, annualisation=_I,
-        **dict.fromkeys(METRICS, _F),
+        **dict.fromkeys(METRICS, _F), n_trials=_I, **dict.fromkeys(STATISTICS, _F), undefined=_S,
     ),
     "trades": _schema(
         strategy=_S, variant=_S, trade=_I, fold=_I, side=_S, entry_ts=TS, exit_ts=TS, quantity=_F,
@@ -77,9 +82,10 @@ TABLES: dict[str, pa.Schema] = {
         strategy=_S, policy=_S, asof=TS, action=_S, side=_S, type=_S, limit=_F, stop=_F, target=_F,
         quantity_per_100k=_F, valid_for=_S, note=_S,
     ),
+    "looks": _schema(procedure=_S, strategy=_S, ts=TS, net=_F, x=_F),  # evidence of every procedure ever
     "champions": _schema(
-        seq=_I, asof=TS, decision=_S, strategy=_S, settings_hash=_S, p=_F, params=_S, study_id=_S,
-        evidence=_S, reasons=_S, in_force=_B,
+        seq=_I, asof=TS, decision=_S, strategy=_S, settings_hash=_S, p=_F, q=_F, params=_S, study_id=_S,
+        trial_number=_I, evidence=_S, reasons=_S, predecessor=_I, diff=_S, in_force=_B,
     ),
 }  # fmt: skip
 

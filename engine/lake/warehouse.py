@@ -68,7 +68,7 @@ def refresh(data_dir: Path) -> Path:
                 raise
             raise KeyboardInterrupt from error
 
-    replace_atomically(path, write)
+    replace_atomically(path, write, name="warehouse")
     write_text(made_from, sql)
     return path
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
-from engine.bars.checks import RawBars
+from engine.bars.findings import Finding, RawBars
+from engine.bars.policy import Policy, Rejected
 from engine.bars.splits import Event
 
 NUMBERS = ("open", "high", "low", "close", "volume")
+DateFormat = Literal["iso", "day_first", "month_first", "epoch_s", "epoch_ms"]
 
 
 @dataclass(frozen=True)
@@ -22,19 +24,23 @@ class FileFormat:
         The file; relative paths are relative to the data folder. None = data/inbox/<KEY>.csv or .parquet.
     zone : str or None
         IANA name of the zone of stamps that carry none, such as ``America/New_York``.
-    date_format : {"iso", "epoch_s", "epoch_ms"}
-        ``YYYY-MM-DD[ HH:MM[:SS[.f]][Z|+HH:MM]]``, or seconds or milliseconds since 1970 UTC.
+    date_format : {"iso", "day_first", "month_first", "epoch_s", "epoch_ms"}
+        ``YYYY-MM-DD[ HH:MM[:SS[.f]][Z|+HH:MM]]``; ``D/M/YYYY`` or ``M/D/YYYY`` (also with ``.`` or ``-``) and
+        the same times; or seconds or milliseconds since 1970 UTC.
     delimiter : str
         One character.
     ignore_columns : tuple of str
-        Columns that may stand in the file and are not read.
+        Columns that may stand in the file and are not read, spelt as in the file.
+    columns : mapping of str to str
+        Our name -> the file's, such as ``{date: Date, close: Last}``; others bear our names.
     """
 
     path: str | None = None
     zone: str | None = None
-    date_format: Literal["iso", "epoch_s", "epoch_ms"] = "iso"
+    date_format: DateFormat = "iso"
     delimiter: str = ","
     ignore_columns: tuple[str, ...] = ()
+    columns: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -46,7 +52,7 @@ class SymbolSource:
     provider_symbol : str or None
         Its name at the source; None = the key.
     venue : str or None
-        Exchange, for source ``exchange``.
+        For source ``exchange`` the venue; for ``files`` the exchange whose zone stamps without one are in.
     calendar : {"observed", "24/7"}
         Session market, or trading without pause.
     file : FileFormat or None
@@ -64,13 +70,17 @@ class SymbolSource:
 
 @dataclass(frozen=True)
 class Request:
-    """One demand for bars: the half-open span [start, end), microseconds UTC; None = open."""
+    """One demand for bars: the half-open span [start, end), microseconds UTC; None = open.
+
+    ``policy`` says what becomes of rows that cannot be read.
+    """
 
     key: str
     frame: str
     options: SymbolSource = field(default_factory=SymbolSource)
     start: int | None = None
     end: int | None = None
+    policy: Policy = field(default_factory=Policy)
 
 
 @dataclass(frozen=True)
@@ -98,10 +108,30 @@ class RawBatch:
 
 @dataclass(frozen=True)
 class Parsed:
-    """Rows of one batch in raw terms, and the events that came with them."""
+    """What one batch holds.
+
+    Parameters
+    ----------
+    rows : RawBars
+        In raw terms, not yet checked.
+    events : tuple of Event
+        Splits and dividends that came with them.
+    rejected : tuple of Rejected
+        Rows that could not be read and were set aside.
+    repairs : tuple of str
+        What was mended to read it.
+    findings : tuple of Finding
+        Warnings of the reader.
+    currency : str
+        Unit of the prices, empty where the source says none.
+    """
 
     rows: RawBars
     events: tuple[Event, ...] = ()
+    rejected: tuple[Rejected, ...] = ()
+    repairs: tuple[str, ...] = ()
+    findings: tuple[Finding, ...] = ()
+    currency: str = ""
 
 
 class Source(Protocol):

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from engine.bars.splits import KINDS, Event
-from engine.errors import closest
+from engine.errors import ConfigError, closest
 from engine.sources.refusals import NUMBER, FileReader
 
 COLUMNS = ["symbol", "date", "kind", "value", "note"]
@@ -31,7 +31,7 @@ def _date_us(text: str) -> int | None:
 
 def _event(reader: FileReader, line: int, cells: list[str]) -> Event:
     """Return the event of one row of this symbol, or refuse the row."""
-    _, date, kind, value, _ = cells
+    _, date, kind, value, note = cells
     where = (line,)
     ts = _date_us(date)
     if ts is None:
@@ -60,7 +60,74 @@ def _event(reader: FileReader, line: int, cells: list[str]) -> Event:
             detail=f"found {value!r}; expected new shares per old for a split, cash per share for a dividend",
             why="prices would be scaled by nothing",
         )  # fmt: skip
-    return Event(ts, kind, float(value), f"{reader.origin} line {line}")
+    until = 0
+    if kind == "scale":
+        last = _date_us(note.strip().removeprefix("until="))
+        if last is None or last < ts:
+            reader.refuse(
+                "E02", "scale without its last date", lines=where,
+                detail=f"found note {note!r}; expected until=YYYY-MM-DD, not before {date}",
+                why="a block without an end would scale the whole series",
+            )  # fmt: skip
+        until = last
+    return Event(ts, kind, float(value), f"{reader.origin} line {line}", until)
+
+
+def parse_event(kind: str, text: str) -> tuple[str, str, str]:
+    """Return (date, value, note) of an event written as on the command line.
+
+    Parameters
+    ----------
+    kind : {"split", "scale", "verified_move"}
+        What ``text`` says.
+    text : str
+        ``2:1@2005-02-28``, ``100@2020-01-02..2020-01-15``, or a date.
+
+    Raises
+    ------
+    ConfigError
+        The text has another form.
+
+    >>> parse_event("split", "2:1@2005-02-28"), parse_event("scale", "100@2020-01-02..2020-01-15")
+    (('2005-02-28', '2', ''), ('2020-01-02', '100', 'until=2020-01-15'))
+    """
+    value, _, dates = text.rpartition("@")
+    date, _, last = dates.partition("..")
+    new, _, old = value.partition(":")
+    known = all(NUMBER.fullmatch(part) and 0.0 < float(part) < float("inf") for part in (new, old or "1"))
+    sound = {
+        "split": known and not last,
+        "scale": known and not old and _date_us(last) is not None and last >= date,
+        "verified_move": not value and not last,
+    }[kind]
+    if not sound or _date_us(date) is None:
+        form = {"split": "2:1@2005-02-28", "scale": "100@2020-01-02..2020-01-15"}.get(kind, "2005-02-28")
+        raise ConfigError(f"{text!r} is no {kind.replace('_', ' ')}; expected a form such as {form}")
+    if kind == "verified_move":
+        return date, "", ""
+    return date, f"{float(new) / float(old or 1):.15g}", f"until={last}" if kind == "scale" else ""
+
+
+def declared_event(text: str) -> Event:
+    """Return the event of a repair of the settings, such as ``adjust:2:1@2005-02-28``.
+
+    Raises
+    ------
+    ConfigError
+        The text has another form.
+    """
+    name, _, rest = text.partition(":")
+    kind = {"adjust": "split", "scale": "scale"}[name]
+    date, value, note = parse_event(kind, rest)
+    ts, until = _date_us(date), _date_us(note.removeprefix("until="))
+    return Event(ts or 0, kind, float(value), "prices.repairs in nightfold.yaml", until or 0)
+
+
+def with_event(text: str, key: str, kind: str, date: str, value: str, note: str) -> str:
+    """Return the text of an event table with one more row; a row of that date and kind is replaced."""
+    lines = text.splitlines() or [",".join(COLUMNS)]
+    head = f"{key},{date},{kind},"
+    return "\n".join([line for line in lines if not line.startswith(head)] + [f"{head}{value},{note}"]) + "\n"
 
 
 def read_events(path: Path, key: str, frame: str) -> tuple[Event, ...]:
@@ -130,5 +197,8 @@ def combine(own: Sequence[Event], vendors: Sequence[Event]) -> tuple[Event, ...]
 
 def events_sha(events: Sequence[Event]) -> str:
     """Return the sha256 of a symbol's own events, independent of their order, lines and notes."""
-    rows = sorted(f"{event.ts},{event.kind},{event.value!r}" for event in events)
+    rows = sorted(
+        f"{event.ts},{event.kind},{event.value!r}" + (f",{event.until}" if event.until else "")
+        for event in events
+    )
     return hashlib.sha256("\n".join(rows).encode()).hexdigest()

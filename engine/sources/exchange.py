@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from engine.bars.checks import RawBars
+from engine.bars.findings import RawBars
 from engine.bars.model import FRAME_US
 from engine.errors import ConfigError, closest, require
 from engine.sources.base import NUMBERS, Parsed, RawBatch, Request
@@ -111,4 +111,6 @@ class Exchange:
         line = np.arange(1, len(ts) + 1, dtype=np.int64)
         columns = {name: table[:, i] for i, name in enumerate(NUMBERS, start=1)}
         rows = RawBars(batch.origin, "row", ts, line=line, **columns)
-        return Parsed(rows if batch.start is None else rows.take(ts >= batch.start))
+        name = request.options.provider_symbol or request.key
+        quote = name.partition("/")[2].partition(":")[0]  # BTC/USDT:USDT is quoted in USDT
+        return Parsed(rows if batch.start is None else rows.take(ts >= batch.start), currency=quote)

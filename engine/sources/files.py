@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -10,11 +11,18 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet
 
-from engine.bars.checks import RawBars
-from engine.errors import closest
+from engine.bars.findings import Finding, RawBars, places
+from engine.errors import DataError, closest
 from engine.sources.base import NUMBERS, FileFormat, Parsed, RawBatch, Request
-from engine.sources.read_csv import check_columns, check_symbol_column, convert_stamps, read_csv
+from engine.sources.read_csv import (
+    check_columns,
+    check_symbol_column,
+    convert_stamps,
+    our_names,
+    read_leniently,
+)
 from engine.sources.refusals import FileReader, require_key, unknown_symbol
+from engine.sources.stamps import VENUE_ZONES
 
 PARQUET_MAGIC = b"PAR1"
 
@@ -54,9 +62,11 @@ def read_parquet(data: bytes, key: str, frame: str, calendar: str, form: FileFor
         )  # fmt: skip
     try:
         schema = pyarrow.parquet.read_schema(pa.BufferReader(data))
-        stamp = check_columns(reader, schema.names, form.ignore_columns, unit="row")
-        wanted = [name for name in schema.names if name not in form.ignore_columns]
-        table = pyarrow.parquet.read_table(pa.BufferReader(data), columns=wanted, use_threads=False)
+        theirs = [name for name in schema.names if name not in form.ignore_columns]
+        wanted = our_names(theirs, form)
+        stamp = check_columns(reader, wanted, (), unit="row")
+        table = pyarrow.parquet.read_table(pa.BufferReader(data), columns=theirs, use_threads=False)
+        table = table.rename_columns(wanted)
     except (pa.ArrowInvalid, OSError) as error:
         reader.refuse(
             "E15", "file torn", detail=f"found {error}; expected a whole Parquet file",
@@ -64,14 +74,15 @@ def read_parquet(data: bytes, key: str, frame: str, calendar: str, form: FileFor
         )  # fmt: skip
     for name in NUMBERS:
         if not (
-            pa.types.is_floating(schema.field(name).type) or pa.types.is_integer(schema.field(name).type)
+            pa.types.is_floating(table.schema.field(name).type)
+            or pa.types.is_integer(table.schema.field(name).type)
         ):
             reader.refuse(
                 "E01", "column of another type",
-                detail=f"found {name} as {schema.field(name).type}; expected double",
+                detail=f"found {name} as {table.schema.field(name).type}; expected double",
                 why="numbers in another form are never guessed",
             )  # fmt: skip
-    kind = schema.field(stamp).type
+    kind = table.schema.field(stamp).type
     if not (pa.types.is_date(kind) or pa.types.is_timestamp(kind)):
         reader.refuse(
             "E01", "column of another type", detail=f"found {stamp} as {kind}; expected date or timestamp",
@@ -85,20 +96,25 @@ def read_parquet(data: bytes, key: str, frame: str, calendar: str, form: FileFor
             "expected a stamp in each",
             why="a bar without its time is no bar", remedy=f"bring {origin} again",
         )  # fmt: skip
+    numbers = np.arange(1, table.num_rows + 1, dtype=np.int64)
     if "symbol" in wanted:
-        check_symbol_column(reader, table["symbol"], "row", 1)
-    ts = convert_stamps(reader, table[stamp], form, calendar, "row", 1)
+        check_symbol_column(reader, table["symbol"], numbers, "row")
+    ts = convert_stamps(reader, table[stamp], form, calendar, numbers, "row")
     columns = {
         name: np.ascontiguousarray(table[name].cast(pa.float64()).to_numpy(zero_copy_only=False))
         for name in NUMBERS
     }
-    return RawBars(origin, "row", ts, **columns, line=np.arange(1, len(ts) + 1, dtype=np.int64))
+    return RawBars(origin, "row", ts, **columns, line=numbers)
 
 
-def read_file(data: bytes, request: Request, form: FileFormat, origin: str) -> RawBars:
+def read_file(data: bytes, request: Request, form: FileFormat, origin: str) -> Parsed:
     """Read a price file by the ending of its name, ``.parquet`` or anything else as CSV."""
-    read = read_parquet if origin.lower().endswith(".parquet") else read_csv
-    return read(data, request.key, request.frame, request.options.calendar, form, origin)
+    named = (request.key, request.frame, request.options.calendar, form, origin)
+    if not origin.lower().endswith(".parquet"):
+        return read_leniently(data, *named, request.policy)
+    rows = read_parquet(data, *named)
+    unit = (pyarrow.parquet.read_schema(pa.BufferReader(data)).metadata or {}).get(b"currency", b"")
+    return Parsed(rows, currency=unit.decode("utf-8", "replace"))
 
 
 class Files:
@@ -149,5 +165,19 @@ class Files:
         )
 
     def parse(self, batch: RawBatch, request: Request) -> Parsed:
-        """Return the file's rows."""
-        return Parsed(read_file(batch.data, request, request.options.file or FileFormat(), batch.origin))
+        """Return the file's rows; stamps without a zone are in that of the declared exchange (W08)."""
+        form = request.options.file or FileFormat()
+        try:
+            return read_file(batch.data, request, form, batch.origin)
+        except DataError as error:
+            venue = request.options.venue or ""
+            zone = VENUE_ZONES.get(venue)
+            if error.rule != "E08" or form.zone is not None or zone is None:
+                raise
+            parsed = read_file(batch.data, request, replace(form, zone=zone), batch.origin)
+            rows = parsed.rows
+            said = Finding(
+                "W08", f"zone {zone} taken from venue {venue}", len(rows), "bar",
+                places(rows, np.arange(len(rows))), "", "", "",
+            )  # fmt: skip
+            return replace(parsed, findings=(*parsed.findings, said))

@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from engine.bars.checks import Context, RawBars, check, clean, refuse
-from engine.bars.model import FRAME_US, Bars
-from engine.bars.splits import adjust
+from engine.bars.checks import clean
+from engine.bars.findings import Context, RawBars, refuse
+from engine.bars.model import FRAME_US, Bars, iso
+from engine.bars.policy import Policy, Rejected, settle
+from engine.bars.series import check_series
+from engine.bars.splits import Event, adjust, rescale
 from engine.errors import ConfigError, closest
 from engine.sources.base import RawBatch, Request, Source, SymbolSource
-from engine.sources.events import combine, events_sha, read_events
+from engine.sources.events import combine, declared_event, events_sha, read_events
 from engine.sources.files import Files
 from engine.sources.refusals import no_reply
 from engine.sources.sample import Sample
 
 NAMES = ("sample", "files", "yahoo", "exchange")
+NETWORK = ("yahoo", "exchange")
+REFUSE = Policy()
 CHECKOUT_DATA = Path(__file__).parents[2] / "data"
 
 
@@ -37,12 +42,24 @@ class Loaded:
         The pages as they came, for the stage to keep.
     events_sha : str
         sha256 of the symbol's own rows in events.csv.
+    events : tuple of Event
+        The symbol's own and the vendor's.
+    rejected : tuple of Rejected
+        Rows that the policy set aside.
+    repairs : tuple of str
+        What the policy mended.
+    currency : str
+        Unit of the prices, empty where the source says none.
     """
 
     bars: Bars
     warnings: list[str]
     raw: list[RawBatch]
     events_sha: str
+    events: tuple[Event, ...] = ()
+    rejected: tuple[Rejected, ...] = ()
+    repairs: tuple[str, ...] = ()
+    currency: str = ""
 
 
 def make_source(name: str, data_dir: Path, options: SymbolSource, client: Any = None) -> Source:
@@ -119,6 +136,14 @@ def _joined(pages: Sequence[RawBars]) -> RawBars:
     return RawBars(pages[0].origin, pages[0].place, **columns)
 
 
+def _as_in_file(rejected: tuple[Rejected, ...], batches: Sequence[RawBatch]) -> tuple[Rejected, ...]:
+    """Return rows set aside with the text of their lines, where they come from one text file."""
+    if not rejected or len(batches) != 1 or batches[0].form != "csv":
+        return rejected
+    text = batches[0].data.split(b"\n")
+    return tuple(replace(r, text=text[r.line - 1].decode("utf-8", "replace").rstrip("\r")) for r in rejected)
+
+
 def load(
     source_name: str,
     key: str,
@@ -129,6 +154,11 @@ def load(
     start: int | None = None,
     asof: int | None = None,
     overlap_from: int | None = None,
+    policy: Policy = REFUSE,
+    max_gap_bars: int = 10,
+    group_last: int | None = None,
+    keep: Callable[[RawBatch], None] | None = None,
+    pages: Sequence[RawBatch] | None = None,
     client: Any = None,
 ) -> Loaded:
     """Fetch, parse, adjust and check one symbol's bars.
@@ -150,7 +180,16 @@ def load(
     asof : int or None
         Bars are complete then; microseconds UTC. None = every bar the source gives.
     overlap_from : int or None
-        Incremental load: only bars from this stamp on, microseconds UTC.
+        Incremental load: only bars from this stamp on, microseconds UTC. Gaps and jumps are then looked for
+        by whoever joins them to the stored bars (`engine.bars.series.check_series`).
+    policy : Policy
+        What becomes of rows that break a rule.
+    max_gap_bars, group_last
+        As in `engine.bars.findings.Context`.
+    keep : callable or None
+        Given each page as it comes, before anything is made of it.
+    pages : sequence of RawBatch or None
+        Kept replies to read in place of asking for new ones.
     client : object or None
         See `make_source`.
 
@@ -174,23 +213,47 @@ def load(
         raise ConfigError(f"frame {frame!r} is not known. {closest(frame, FRAME_US)}")
     source = make_source(source_name, data_dir, options, client)
     first = start if overlap_from is None else overlap_from
-    request = Request(key, frame, options, first, asof)
+    request = Request(key, frame, options, first, asof, policy)
     own = read_events(own_events_path(source_name, data_dir), key, frame)
-    batches = list(source.fetch(request))
+    batches = []
+    for batch in source.fetch(request) if pages is None else pages:
+        if keep is not None:
+            keep(batch)
+        batches.append(batch)
     if not batches:
         no_reply(request, source_name, "")
     parsed = [source.parse(batch, request) for batch in batches]
     rows = _joined([page.rows for page in parsed])
-    context = Context(key, frame, options.calendar, asof, options.tick)
-    warnings = refuse(check(rows, context), key, frame)
-    events = combine(own, [event for page in parsed for event in page.events])
-    bars = adjust(clean(rows, context), events, key, frame, options.calendar)
+    asked = first if source_name in NETWORK else None
+    context = Context(
+        key, frame, options.calendar, asof, options.tick,
+        first=asked, max_gap_bars=max_gap_bars, fresh=source_name != "sample", group_last=group_last,
+    )  # fmt: skip
+    unread = tuple(row for page in parsed for row in page.rejected)
+    spare = max(0, policy.spare(len(rows) + len(unread)) - len(unread))
+    settled = settle(rows, context, policy, spare=spare)
+    declared = [declared_event(text) for text in policy.repairs if policy.kind == "repair" and "@" in text]
+    events = combine([*own, *declared], [event for page in parsed for event in page.events])
+    kept = rescale(clean(settled.rows, context), events)
+    bars = adjust(kept, events, key, frame, options.calendar)
+    findings = [*(f for page in parsed for f in page.findings), *settled.findings]
+    if overlap_from is None:
+        findings += check_series(bars, context, events, raw=kept)
+    warnings = refuse(findings, key, frame)
+    repairs = [text for page in parsed for text in page.repairs] + list(settled.repairs)
+    repairs += [f"{event.kind} {event.value:.10g} from {iso(event.ts)}" for event in declared]
+    rejected = unread + _as_in_file(settled.rejected, batches)
+    if rejected:
+        warnings.append(f"{len(rejected)} rows set aside: see table quarantine")
     if overlap_from is not None:
         # Cut last: a file is checked whole, and a dividend is compared with the close before the cut.
         bars = bars.slice(int(np.searchsorted(bars.ts, overlap_from)), None)
         if len(bars) == 0:
             no_reply(request, source_name, "no bar in the span asked for")
-    return Loaded(bars, warnings, batches, events_sha(own))
+    currency = next((page.currency for page in parsed if page.currency), "")
+    return Loaded(
+        bars, warnings, batches, events_sha([*own, *declared]), events, rejected, tuple(repairs), currency
+    )
 
 
 def sample(key: str, *, data_dir: Path = CHECKOUT_DATA) -> Bars:

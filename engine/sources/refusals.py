@@ -20,6 +20,8 @@ class FileReader:
 
     def __init__(self, key: str, frame: str, origin: str) -> None:
         self.key, self.frame, self.origin = key, frame, origin
+        self.lines: tuple[int, ...] = ()  # all lines of the last refusal
+        self.title = ""
 
     def refuse(
         self,
@@ -33,7 +35,8 @@ class FileReader:
         remedy: str = "",
         unit: str = "line",
     ) -> NoReturn:
-        """Raise the DataError of one rule, naming the first lines."""
+        """Raise the DataError of one rule, naming the first of all offending ``lines``."""
+        self.lines, self.title = lines, title
         rows = tuple(f"{self.origin} {unit} {line}" for line in lines[:3])
         mend = remedy or f"correct {rows[0] if rows else self.origin}"
         finding = Finding(

@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from engine.bars.checks import FIRST_US, LAST_US
 from engine.bars.model import Ints
 from engine.sources.base import FileFormat
 
@@ -17,8 +18,13 @@ ISO = re.compile(
     r"\d{4}-\d\d-\d\d(?:[ T]\d\d:\d\d(?::\d\d(?:\.\d{1,6})?)?(?:Z|[+-]\d\d(?::?\d\d)?)?)?", re.ASCII
 )
 HAS_ZONE = re.compile(r".{10}.*(?:Z|[+-]\d\d(?::?\d\d)?)", re.ASCII)
-FIRST_US = int(np.datetime64("1900-01-01", "us").astype(np.int64))
-LAST_US = int(np.datetime64("2100-01-01", "us").astype(np.int64))
+SLASHED = r"^(\d\d?)([/.-])(\d\d?)[/.-](\d{4})((?:[ T]\d\d:\d\d.*)?)$"  # either order, by declaration
+VENUE_ZONES = {
+    "XNYS": "America/New_York", "XNAS": "America/New_York", "ARCX": "America/New_York",
+    "XTSE": "America/Toronto", "XLON": "Europe/London", "XPAR": "Europe/Paris", "XAMS": "Europe/Amsterdam",
+    "XETR": "Europe/Berlin", "XFRA": "Europe/Berlin", "XSWX": "Europe/Zurich", "XTKS": "Asia/Tokyo",
+    "XHKG": "Asia/Hong_Kong", "XSES": "Asia/Singapore", "XNSE": "Asia/Kolkata", "XASX": "Australia/Sydney",
+}  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,6 +48,16 @@ def _form(text: str) -> str:
     return "zoned" if HAS_ZONE.fullmatch(text) else "local"
 
 
+def _turned(column: pa.ChunkedArray, day_first: bool) -> pa.ChunkedArray:
+    """Return D/M/YYYY or M/D/YYYY text as ISO text; what has another form becomes unreadable."""
+    day, month = (r"\1", r"\3") if day_first else (r"\3", r"\1")
+    iso = pc.replace_substring_regex(column, SLASHED, rf"\4-0{month}-0{day}\5")
+    iso = pc.replace_substring_regex(iso, r"^(\d{4})-0(\d\d)", r"\1-\2")  # three digits: it had two
+    iso = pc.replace_substring_regex(iso, r"^(\d{4}-\d\d)-0(\d\d)", r"\1-\2")
+    fits = pc.match_substring_regex(column, SLASHED)
+    return iso if pc.all(fits).as_py() else pc.if_else(fits, iso, "another form")
+
+
 def _unreadable(texts: list[str], form: str) -> StampProblem:
     """Find the rows that are no ISO stamp of the file's one form, the slow way."""
     kind = pa.timestamp("us", "UTC" if form == "zoned" else None)
@@ -55,12 +71,16 @@ def _unreadable(texts: list[str], form: str) -> StampProblem:
             return True
         return False
 
+    if form == "unknown" and len(known := {_form(text) for text in texts} - {"unknown"}) == 1:
+        form = known.pop()  # the first row alone is odd
+        kind = pa.timestamp("us", "UTC" if form == "zoned" else None)
     rows = np.array([i for i, text in enumerate(texts) if bad(text)], dtype=np.int64)
     return StampProblem(
         "E02", "stamp is not a date of the declared form", rows,
         "YYYY-MM-DD, or YYYY-MM-DD HH:MM[:SS] with Z or an offset, the same form in every row",
         "01/02/2024 is January to some and February to others; nothing is guessed",
-        "write ISO dates, or declare file: {{date_format: epoch_s}} or epoch_ms for {key} in nightfold.yaml",
+        "write ISO dates, or declare file: {{date_format: day_first}}, month_first, epoch_s or epoch_ms "
+        "for {key} in nightfold.yaml",
     )  # fmt: skip
 
 
@@ -161,6 +181,8 @@ def stamps_to_utc(
         ts = np.asarray(column)
     else:
         convert = _text if pa.types.is_string(column.type) else _typed
+        if form.date_format in ("day_first", "month_first") and convert is _text:
+            column = _turned(column, form.date_format == "day_first")
         found = convert(column, form.zone, daily_session)
         if isinstance(found, StampProblem):
             return found

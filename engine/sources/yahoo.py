@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from engine.bars.checks import RawBars
+from engine.bars.findings import RawBars
 from engine.bars.splits import Event, factors
 from engine.errors import ConfigError, closest, require
 from engine.sources.base import NUMBERS, Parsed, RawBatch, Request
@@ -29,7 +29,7 @@ def _stamps_us(index: Any) -> list[int]:
     return [int(stamp) for stamp in index.as_unit("us").asi8]
 
 
-def _canonical(frame: Any, daily: bool) -> bytes:
+def _canonical(frame: Any, daily: bool, currency: str) -> bytes:
     """Return the reply as JSON: rows [ts, open, high, low, close, volume], events [ts, kind, value]."""
     dates = _stamps_us(frame.index.tz_localize(None).normalize())  # the exchange's own dates
     stamps = dates if daily else _stamps_us(frame.index)
@@ -43,7 +43,8 @@ def _canonical(frame: Any, daily: bool) -> bytes:
         if name in frame.columns:
             paid = zip(dates, frame[name].astype(float).tolist(), strict=True)
             events += [[date, kind, value] for date, value in paid if value > 0.0]
-    return json.dumps({"rows": rows, "events": events}, separators=(",", ":")).encode()
+    reply = {"currency": currency, "rows": rows, "events": events}
+    return json.dumps(reply, separators=(",", ":")).encode()
 
 
 class Yahoo:
@@ -99,7 +100,8 @@ class Yahoo:
             if not daily and request.end is not None:
                 asked["end"] = EPOCH + timedelta(microseconds=request.end)
         try:
-            frame = self.client(name).history(
+            ticker = self.client(name)
+            frame = ticker.history(
                 interval=request.frame, auto_adjust=False, actions=True, repair=False, **asked
             )
         except self.unknown:
@@ -112,7 +114,10 @@ class Yahoo:
             no_reply(request, "Yahoo", f"{type(error).__name__}: {error}")
         if frame is None or len(frame) == 0:
             no_reply(request, "Yahoo", "")
-        yield RawBatch(_canonical(frame, daily), "json", f"Yahoo {name}", request.start, request.end)
+        currency = str((getattr(ticker, "history_metadata", None) or {}).get("currency") or "")
+        yield RawBatch(
+            _canonical(frame, daily, currency), "json", f"Yahoo {name}", request.start, request.end
+        )
 
     def parse(self, batch: RawBatch, request: Request) -> Parsed:
         """Return raw rows and raw-term events of a reply."""
@@ -133,4 +138,4 @@ class Yahoo:
         columns = {name: table[:, i] * factor for i, name in enumerate(NUMBERS)}
         columns["volume"] = table[:, 4] / factor
         rows = RawBars(batch.origin, "row", ts, line=np.arange(1, len(ts) + 1, dtype=np.int64), **columns)
-        return Parsed(rows, (*splits, *dividends))
+        return Parsed(rows, (*splits, *dividends), currency=reply.get("currency", ""))

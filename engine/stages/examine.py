@@ -4,21 +4,27 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
 from engine.bars.model import Bars, iso
+from engine.bars.policy import Policy
 from engine.config import Settings
 from engine.errors import ConfigError, closest
 from engine.features.registry import names as feature_names
+from engine.lake.files import write_text
 from engine.lake.leases import is_held
 from engine.lake.publish import Lake, rows_of
 from engine.sources import FileFormat, Loaded, SymbolSource, load
-from engine.stages._prices import current_bars, refuse_too_few
-from engine.strategies import registry
+from engine.sources.events import parse_event, with_event
+from engine.sources.inbox import advice, dropped
+from engine.sources.loading import own_events_path
+from engine.stages._prices import Disputed, current_bars, policy_of, prices, refuse_too_few
+from engine.stages.chain import holding
+from engine.strategies import registry, user
 from engine.symbol_keys import is_canonical
 
 _MAIN_TABLE = {
@@ -38,9 +44,57 @@ def symbol_data(symbol: str, settings: Settings, data_dir: Path, asof: int | Non
     DataError
         A rule is broken.
     """
-    bars, stored, loaded = current_bars(Lake(data_dir), symbol, settings, asof)
+    try:
+        bars, stored, loaded = current_bars(Lake(data_dir), symbol, settings, asof)
+    except Disputed as disputed:
+        raise disputed.error from None
     new = len(bars) - (0 if stored is None else len(stored))
     return f"{symbol}: {_said(bars)}, {new} not stored yet, no error{_warned(loaded)}"
+
+
+def declare(symbol: str, settings: Settings, data_dir: Path, given: Sequence[tuple[str, str]]) -> str:
+    """Write events of a symbol into data/events.csv; return one line that says which.
+
+    Parameters
+    ----------
+    symbol, settings, data_dir
+        As of `symbol_data`.
+    given : sequence of (kind, text)
+        ``("split", "2:1@2005-02-28")`` and the like: `engine.sources.events.parse_event`.
+
+    Raises
+    ------
+    ConfigError
+        An event has another form, or the symbol is of the sample, whose events come with the software.
+    """
+    if settings.instrument(symbol).source == "sample":
+        raise ConfigError(f"{symbol} is of the sample; its events come with it and are not changed here")
+    path = own_events_path(settings.instrument(symbol).source, data_dir)
+    text = path.read_text(encoding="utf-8-sig") if path.exists() else ""
+    rows = [(kind, *parse_event(kind, event)) for kind, event in given]
+    for kind, date, value, note in rows:
+        text = with_event(text, symbol, kind, date, value, note)
+    write_text(path, text)
+    return f"{path}: " + ", ".join(
+        f"{kind} {value} on {date}".replace("  ", " ") for kind, date, value, _ in rows
+    )
+
+
+def accept(symbol: str, settings: Settings, data_dir: Path, asof: int | None, cpus: int) -> str:
+    """Publish a symbol's history as its source gives it now; return one line that says what was replaced.
+
+    Raises
+    ------
+    AlreadyRunning
+        A run holds the symbol.
+    DataError
+        The history breaks another rule.
+    """
+    lake, said = Lake(data_dir), list[str]()
+    with holding(lake, symbol, settings, cpus, said.append):
+        result = prices(lake, symbol, settings, said.append, asof=asof, accept_revision=True)
+    how = "was stored already" if result.unchanged else f"published as result {result.result_id}"
+    return f"{symbol}: history of {result.rows} bars {how}; the one before stays in lake/.history"
 
 
 def data_file(path: Path, settings: Settings, data_dir: Path) -> str:
@@ -63,9 +117,18 @@ def data_file(path: Path, settings: Settings, data_dir: Path) -> str:
         file=FileFormat(path=str(path.resolve()), **form),
         calendar="observed" if known is None else known.calendar,
         tick=0.0 if known is None else known.tick,
+        venue=None if known is None else known.venue,
     )
     frame = settings.prices.frame if known is None else known.frame
-    loaded = load("files", key, options, data_dir=data_dir, frame=frame)
+    loaded = load(
+        "files",
+        key,
+        options,
+        data_dir=data_dir,
+        frame=frame,
+        policy=Policy(settings.prices.policy) if known is None else policy_of(known, settings),
+        max_gap_bars=settings.prices.max_gap_bars,
+    )
     bars = loaded.bars
     refuse_too_few(key, settings, len(bars), frame)
     added = "" if known else f"\n  to use it, write '{_entry(path, key, data_dir)}' under symbols"
@@ -94,14 +157,18 @@ def _said(bars: Bars) -> str:
 
 
 def _warned(loaded: Loaded) -> str:
-    return "".join(f"\n  {warning}" for warning in loaded.warnings)
+    aside = [f"set aside: {row.rule} {row.reason}, line {row.line}: {row.text}" for row in loaded.rejected]
+    mended = [f"repaired {text}" for text in loaded.repairs]
+    return "".join(f"\n  {text}" for text in (*loaded.warnings, *mended, *aside))
 
 
 def strategies() -> Iterator[str]:
     """Yield the registered strategies, each with its parameters."""
     for name in registry.names():
         strategy = registry.get(name)
-        yield f"{name} ({strategy.kind}): {(strategy.__doc__ or '').strip().splitlines()[0]}"
+        own = f", {user.file_of(strategy)}" if strategy.code else ""
+        first = next(iter((strategy.__doc__ or "").strip().splitlines()), "no description")
+        yield f"{name} ({strategy.kind}{own}): {first}"
         for parameter, declared in strategy.parameters.items():
             yield f"  {parameter}: {declared}"
 
@@ -123,6 +190,10 @@ def status(symbol: str, settings: Settings, data_dir: Path, *, studies: bool) ->
     bars = lake.read("bars", symbol, columns=["ts"])
     if bars is not None and len(bars):
         yield f"  last bar: {iso(bars['ts'].cast(pa.int64())[-1].as_py())}"
+    aside = lake.read("quarantine", symbol, columns=["rule"])
+    if aside is not None:
+        disputed = sum(rule == "E13" for rule in aside["rule"].to_pylist())
+        yield f"  quarantine: {len(aside)} rows, {disputed} of them of a history its vendor changed (E13)"
     if not studies:
         return
     for part in lake.parts("trials", symbol):
@@ -142,6 +213,11 @@ def status(symbol: str, settings: Settings, data_dir: Path, *, studies: bool) ->
                 f"pruned {states['PRUNED']}, failed {states['FAIL']}, invalid {invalid}, "
                 f"duplicates {copies}, best {best}"
             )
+
+
+def strangers(settings: Settings, data_dir: Path) -> list[str]:
+    """Return one line for each file of the inbox that is no symbol of the settings: what to add or rename."""
+    return [f"data/inbox/{text}" for one in dropped(data_dir) if (text := advice(one, settings.symbols))]
 
 
 def _feasible(row: dict[str, Any]) -> bool:

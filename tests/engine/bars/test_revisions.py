@@ -87,12 +87,12 @@ def test_the_dividend_of_the_overlaps_first_bar_stays_as_stored():
 def test_a_changed_old_bar_is_refused_with_both_values(name):
     fetched = with_value(FULL.slice(90, 120), name, 4, getattr(FULL, name)[94] * 1.01)
     with pytest.raises(DataError) as caught:
-        merge(FULL.slice(0, 100), fetched, tick=0.01, file="here/TEST.parquet")
+        merge(FULL.slice(0, 100), fetched, tick=0.01)
     text = str(caught.value)
     stamp = iso(int(FULL.ts[94]))
     assert text.startswith(f"E13 stored history differs from the vendor's: TEST 1d, 1 bar, first {stamp}\n")
     assert f"close {FULL.close[94]:.10g}; vendor open" in text
-    assert text.endswith("remove here/TEST.parquet, then: nightfold run TEST")
+    assert text.endswith("To take over the vendor's: nightfold check TEST --accept-revision")
     assert caught.value.rule == "E13" and caught.value.rows == (stamp,)
 
 

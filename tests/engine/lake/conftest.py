@@ -74,3 +74,9 @@ def rows_for(table, n, **columns):
     schema = schema_of(table)
     given = {"symbol": ["AAPL"] * n, **columns}
     return pa.table({f.name: pa.array(given.get(f.name, [None] * n), f.type) for f in schema}, schema=schema)
+
+
+@pytest.fixture(name="rows_for")
+def rows_for_fixture():
+    """rows_for(table, n) -> rows of any table: nulls, but for the symbol and what is given."""
+    return rows_for

@@ -28,7 +28,9 @@ def test_a_truncated_file_is_named_with_the_command_that_makes_it_again(full_lak
     raw = path.read_bytes()
     path.write_bytes(raw[:-1] if kept == -1 else raw[: int(kept * len(raw))])
     (found,) = examine(full_lake.data_dir)
-    assert found.startswith(f"{path}: torn (") and found.endswith(f". Remove it, then: {command(kind)}")
+    assert found.startswith(f"{path}: torn (") and found.endswith(
+        f". Mend it: nightfold doctor --repair, then: {command(kind)}"
+    )
 
 
 @pytest.mark.parametrize("kind", KINDS)

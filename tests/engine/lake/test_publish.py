@@ -155,9 +155,9 @@ def test_a_torn_file_is_named_with_the_command_that_makes_it_again(full_lake, sp
     with pytest.raises(LakeError) as caught:
         full_lake.record(table, key)
     assert str(caught.value).startswith(f"{path} is torn or was not written by nightfold (")
-    assert str(caught.value).endswith(f"Remove that file; the next run makes it again: {command}")
+    assert str(caught.value).endswith(f"Mend it: nightfold doctor --repair, then: {command}")
     if spoil is not foreign:
-        with pytest.raises(LakeError, match="cannot be read .*Remove that file; the next run makes it again"):
+        with pytest.raises(LakeError, match="cannot be read .*Mend it: nightfold doctor --repair"):
             full_lake.read(table, key)
 
 

@@ -59,7 +59,9 @@ def test_a_declared_path_delimiter_and_date_format_are_used(tmp_path):
 def test_the_users_events_are_applied(inbox):
     day = datetime.date(1970, 1, 1) + datetime.timedelta(int(BARS.ts[30] // 86_400_000_000))
     (inbox / "AAA.csv").write_text(to_csv(BARS))
-    (inbox.parent / "events.csv").write_text(f"symbol,date,kind,value,note\nAAA,{day},split,2,\n")
+    (inbox.parent / "events.csv").write_text(
+        f"symbol,date,kind,value,note\nAAA,{day},split,2,\nAAA,{day},verified_move,,\n"
+    )
     bars = loaded(inbox.parent)
     np.testing.assert_array_equal(bars.close[:30] * 2, BARS.close[:30])
     np.testing.assert_array_equal(bars.close[30:], BARS.close[30:])

@@ -115,7 +115,10 @@ def test_a_split_that_the_user_adds_later_gives_the_history_a_new_basis(tmp_path
     (tmp_path / "sample").mkdir()
     for name in ("AAPL.csv", "events.csv"):
         text = (CHECKOUT_DATA / "sample" / name).read_text()
-        (tmp_path / "sample" / name).write_text(text if name == "AAPL.csv" else text.splitlines()[0] + "\n")
+        moves = "".join(f"AAPL,{day},verified_move,,\n" for day in ("2000-06-21", "2000-09-29", "2005-02-28"))
+        (tmp_path / "sample" / name).write_text(
+            text if name == "AAPL.csv" else text.splitlines()[0] + "\n" + moves
+        )
     before = load("sample", "AAPL", OPTIONS, data_dir=tmp_path, frame="1d")
     after = load("sample", "AAPL", OPTIONS, data_dir=CHECKOUT_DATA, frame="1d")
     assert set(before.bars.adj.tolist()) == {1.0} and before.events_sha != after.events_sha

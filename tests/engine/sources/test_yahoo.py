@@ -142,6 +142,7 @@ def test_the_bar_of_today_is_left_out_until_its_close():
 def test_a_split_of_the_user_replaces_the_vendors(tmp_path):
     (tmp_path / "events.csv").write_text(
         f"symbol,date,kind,value,note\nAAA,{iso(int(TRUE.ts[SPLIT]))},split,2,\n"
+        f"AAA,{iso(int(TRUE.ts[SPLIT]))},verified_move,,\n"
     )
     np.testing.assert_allclose(loaded(data_dir=tmp_path).bars.close[:SPLIT], TRUE.close[:SPLIT] * 2)
 

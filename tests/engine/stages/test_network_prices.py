@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from click.testing import CliRunner
 
-from engine import cli
+from engine import cli, cli_base
 from engine.bars.model import COLUMNS, FRAME_US, Bars, known_at
 from engine.bars.synthetic import make_bars
 from engine.config import Settings
@@ -212,7 +212,7 @@ def test_a_vendor_that_rewrites_history_is_refused_and_the_file_stays(name, chan
     with pytest.raises(DataError, match="E13 stored history differs from the vendor's") as caught:
         desk.run()
     assert caught.value.symbol == desk.symbol and len(caught.value.rows) == 1
-    assert f"remove {desk.path}" in str(caught.value)
+    assert f"nightfold check {desk.symbol} --accept-revision" in str(caught.value)
     assert desk.path.read_bytes() == before
 
 
@@ -294,7 +294,7 @@ NETWORK = "symbols:\n  SPY: {source: yahoo}\n  BTC-USD: {class: crypto, source: 
 @pytest.mark.parametrize(("package", "extra", "line"), [("yfinance", "yahoo", 2), ("ccxt", "exchange", 3)])
 def test_a_missing_package_is_refused_before_any_work(tmp_path, monkeypatch, package, extra, line):
     monkeypatch.setitem(sys.modules, package, None)
-    monkeypatch.setattr(cli.kernel_cache, "use", lambda data_dir, environ: None)
+    monkeypatch.setattr(cli_base.kernel_cache, "use", lambda data_dir, environ: None)
     settings = tmp_path / "nightfold.yaml"
     settings.write_text(NETWORK)
     result = CliRunner().invoke(cli.main, ["--settings", str(settings), "run"])

@@ -1,0 +1,107 @@
+"""A whole night of one symbol, killed: every table is whole, and a rerun ends as a night without faults."""
+
+import hashlib
+import os
+import random
+import shutil
+import signal
+import time
+
+import pytest
+
+from engine.lake import faults
+from engine.lake.doctor import examine
+from engine.stages.chain import holding, run_chain
+
+SYMBOL = "ALFA"
+pytestmark = pytest.mark.slow
+
+
+def tree_hash(data_dir):
+    files = [p for name in ("lake", "raw") for p in (data_dir / name).rglob("*") if p.is_file()]
+    files = sorted(p for p in files if ".leases" not in p.parts)
+    return [f"{p.relative_to(data_dir)} {hashlib.sha256(p.read_bytes()).hexdigest()}" for p in files]
+
+
+def night(project):
+    with holding(project.lake, SYMBOL, project.settings, 4, lambda text: None):
+        return list(run_chain(project.lake, SYMBOL, project.settings, lambda text: None, asof=None))
+
+
+@pytest.fixture
+def tonight(early, alfa):
+    """The lake of a night before, and a file with more bars."""
+    early.write(alfa(len(early.table("bars")) + 5))
+    return early
+
+
+@pytest.fixture
+def clean(tonight, tmp_path):
+    project = tonight.copy_to(tmp_path / "clean")
+    hits = []
+    faults.listener = hits.append
+    try:
+        began = time.perf_counter()
+        night(project)
+        project.seconds = time.perf_counter() - began
+    finally:
+        faults.listener = None
+    project.hits, project.tree = hits, tree_hash(project.data_dir)
+    return project
+
+
+def in_child(work):
+    child = os.fork()
+    if child == 0:
+        try:
+            work()
+        finally:
+            os._exit(0)
+    return child
+
+
+def ended(project, clean, where):
+    """Assert that what is there is whole, and that a rerun ends as the clean night."""
+    assert not [line for line in examine(project.data_dir) if ".tmp" not in line], where
+    results = night(project)
+    assert tree_hash(project.data_dir) == clean.tree, where
+    return results
+
+
+def test_kill_9_at_every_point_of_a_night_then_a_rerun_is_the_tree_of_a_clean_run(tonight, clean, tmp_path):
+    assert len(clean.hits) >= 50
+    for at, name in enumerate(clean.hits, 1):
+        project = tonight.copy_to(tmp_path / f"killed{at}")
+
+        def killed(project=project, at=at):
+            count = 0
+
+            def listen(_):
+                nonlocal count
+                count += 1
+                if count == at:
+                    os.kill(os.getpid(), signal.SIGKILL)
+
+            faults.listener = listen
+            night(project)
+
+        _, status = os.waitpid(in_child(killed), 0)
+        assert os.waitstatus_to_exitcode(status) == -signal.SIGKILL, name
+        results = ended(project, clean, name)
+        finished = [result.stage for result in results if result.unchanged]
+        if name.startswith("backtests."):  # the last table of the last stage
+            assert finished[:4] == ["prices", "features", "forecasts", "optimizations"], name
+        shutil.rmtree(project.data_dir)
+
+
+def test_200_random_kills_of_a_night(tonight, clean, tmp_path):
+    rng = random.Random("kills")
+    for number in range(200):
+        project = tonight.copy_to(tmp_path / f"random{number}")
+        for _ in range(rng.choice([1, 1, 2, 4])):  # some nights are killed more than once
+            child = in_child(lambda project=project: night(project))
+            time.sleep(rng.random() * clean.seconds)
+            os.kill(child, signal.SIGKILL)
+            os.waitpid(child, 0)
+        ended(project, clean, number)
+        shutil.rmtree(project.data_dir)
