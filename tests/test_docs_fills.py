@@ -27,7 +27,7 @@ class Example:
     def __init__(self, row):
         self.bars = [[float(x) for x in bar.split()] for bar in row["bars 1, 2, ..."].split("/")]
         self.expected = [part.strip() for part in row["what happens"].split(";")]
-        self.stop = self.trail = None
+        self.stop = self.trail = self.limit = None
         self.targets, self.execution, self.units = [], {}, 1.0
         self.at = {"signal": {0: "long"}, "volume": {}, "dividend": {}}
         for word in row["asked"].split():
@@ -37,14 +37,15 @@ class Example:
         name, _, bar = key.partition("@")
         if bar:
             self.at[name][int(bar)] = value if name == "signal" else float(value)
-        elif key in ("stop", "trail", "units"):
+        elif key in ("stop", "trail", "units", "limit"):
             setattr(self, key, float(value))
         elif key == "target":
             distance, _, share = value.partition(":")
             self.targets.append((float(distance), float(share or 1)))
         else:
             key = "initial_cash" if key == "cash" else key
-            self.execution[key] = float(value) if value[0].isdigit() else value
+            number = int if key == "max_bars" else float
+            self.execution[key] = number(value) if value[0].isdigit() else value
 
     def run(self, short):
         from engine.bars.model import Bars
@@ -72,10 +73,14 @@ class Example:
             return None if x is None else np.full(n, x)
 
         targets = tuple((column(distance), share) for distance, share in self.targets)
-        signals = Signals(told, column(self.stop), targets, column(self.trail), 2, self.units, None)
+        limit = 200.0 - self.limit if short and self.limit is not None else self.limit
+        signals = Signals(
+            told, column(self.stop), targets, column(self.trail), 2, self.units, None, column(limit)
+        )
         free = {"fee_bps": 0.0, "slippage_bps": 0.0, "tick": 0.01, "close_at_end": False}
         execution = {**free, **self.execution}
-        execution["close_at_end"] = bool(execution["close_at_end"])
+        for flag in ("close_at_end", "limit_improvement", "breakeven_after_first"):
+            execution[flag] = bool(execution.get(flag, False))
         return simulate(bars, signals, Execution(**execution), start=0, stop=n)
 
     def check(self, short):

@@ -10,9 +10,10 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from engine.simulation.backtest import BacktestResult, NextOrder, run, simulate
+    from engine.simulation.backtest import BacktestResult, NextOrder, run, simulate, workspace_of
     from engine.simulation.inputs import Execution, adjusted_tick
-    from engine.simulation.sweeps import SweepResult, sweep, sweep_spans
+    from engine.simulation.sweep_result import SweepResult
+    from engine.simulation.sweeps import sweep, sweep_spans
 
 __all__ = [
     "BacktestResult",
@@ -25,6 +26,7 @@ __all__ = [
     "sweep",
     "sweep_spans",
     "warm",
+    "workspace_of",
 ]
 
 _HOMES = {
@@ -32,9 +34,10 @@ _HOMES = {
     "NextOrder": "backtest",
     "run": "backtest",
     "simulate": "backtest",
+    "workspace_of": "backtest",
     "Execution": "inputs",
     "adjusted_tick": "inputs",
-    "SweepResult": "sweeps",
+    "SweepResult": "sweep_result",
     "sweep": "sweeps",
     "sweep_spans": "sweeps",
 }
@@ -52,8 +55,10 @@ def warm() -> None:
     import numpy as np
 
     from engine.bars.model import Bars
-    from engine.simulation.backtest import simulate
+    from engine.features.table import FeatureSet
+    from engine.simulation.backtest import run, simulate
     from engine.simulation.inputs import Execution
+    from engine.strategies.registry import get
     from engine.strategies.rules import Signals
 
     one = np.ones(3)
@@ -61,3 +66,4 @@ def warm() -> None:
     bars = Bars("WARM", "1d", "24/7", ts, one, one, one, one, one, one, 0.0 * one)
     signals = Signals(np.array([1, 0, 1], dtype=np.uint8), targets=((one, 1.0),))
     simulate(bars, signals, Execution(), start=0, stop=3)
+    run(FeatureSet(bars), get("trend"), {}, Execution(), start=0, stop=3)

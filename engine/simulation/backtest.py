@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from engine.bars.model import Bars, Floats
+from engine.errors import ConfigError
+from engine.features.table import FeatureSet, owned
 from engine.simulation import slots
-from engine.simulation.inputs import Execution, prepare
-from engine.simulation.kernel import order_quantity
+from engine.simulation.expert import run_expert
+from engine.simulation.fills import exit_quantity, level, order_quantity
+from engine.simulation.inputs import Execution, Span, prepare
 from engine.simulation.slots import COUNTERS, FILL_COLUMNS, REASONS, TRADE_COLUMNS
-from engine.simulation.workspace import INVALID_NUMERIC, STATUSES, Workspace
-from engine.strategies.registry import StrategyClass, check
+from engine.simulation.workspace import PRUNED, STATUSES, Workspace
+from engine.strategies.program import Names, compile_rules
+from engine.strategies.registry import StrategyClass, rules_of
 from engine.strategies.rules import Signals, evaluate
-
-if TYPE_CHECKING:
-    from engine.features.table import FeatureSet
 
 Table = dict[str, npt.NDArray[Any]]
 _INTEGERS = frozenset(("trade", "ts", "side", "reason", "entry_ts", "exit_ts", "bars_held"))
@@ -43,6 +44,8 @@ class NextOrder:
         open may change it; 0 = the order would be refused there.
     reverses : bool
         ``enter`` only: the open position of the other side is closed at the same open.
+    limit : float
+        ``enter`` only: the price of a limit order, good for one bar; NaN = at the open.
     reason : str
         With ``exit``: ``signal`` or ``ruin``; otherwise empty.
     """
@@ -54,6 +57,7 @@ class NextOrder:
     quantity: float = 0.0
     reverses: bool = False
     reason: str = ""
+    limit: float = float("nan")
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,11 +70,12 @@ class BacktestResult:
         Half-open range of bars.
     status : str
         ``valid``, ``no_signal``, ``blocked`` (signals, no fill), ``halted`` (equity <= 0 at a
-        close) or ``invalid_numeric`` (equity not finite).
+        close), ``invalid_numeric`` (equity not finite) or ``pruned``.
     halted_at : int or None
         Bar index of the close with equity <= 0.
     equity, position : float64 array, shape (T,)
-        Account currency and signed units at each close of the span.
+        Account currency and signed units at each close of the bars that were run; equity[t] is the
+        current equity at bar t.
     trades : dict of arrays, shape (trades,)
         trade, side (+1 long, -1 short), entry_ts, exit_ts (bar opens, microseconds), quantity,
         entry_price, exit_price (weighted by quantity), fees, slippage, financing, dividends, pnl
@@ -82,11 +87,13 @@ class BacktestResult:
         As in `engine.simulation.metrics.metrics`.
     counters : dict of int
         signals_long, signals_short (bars with that entry bit), conflicts, orders_cut,
-        orders_refused, refused_levels, signals_unfilled, entry_beyond_stop.
+        orders_refused, refused_levels, signals_unfilled, entry_beyond_stop, limits_expired.
     next_order : NextOrder
         What one more bar would fill at its open.
     trades_hash : str
-        sha256 of the fill rows, hex: equal for runs that trade alike.
+        64-bit hash of the fills, hex: equal for runs that trade alike.
+    pruned_at : int or None
+        Bars done when the pruning callback stopped the run; the open position is only marked.
     reasons : tuple of str
         Names of the reason codes.
 
@@ -105,63 +112,52 @@ class BacktestResult:
     counters: dict[str, int]
     next_order: NextOrder
     trades_hash: str
+    pruned_at: int | None = None
     reasons: tuple[str, ...] = REASONS
 
 
 def _table(rows: Floats, columns: tuple[str, ...]) -> Table:
     """Split rows into named columns; codes and stamps become int64."""
+    lists = np.array(rows.T, order="C")
     return {
-        name: rows[:, k].astype(np.int64 if name in _INTEGERS else np.float64)
-        for k, name in enumerate(columns)
+        name: lists[k].astype(np.int64) if name in _INTEGERS else lists[k] for k, name in enumerate(columns)
     }
 
 
-def _levels(base: float, side: float, signals: Signals, bar: int, next_target: int) -> tuple[float, float]:
-    """Return the stop and the next target of an entry signalled at ``bar``, NaN = none."""
-    stop = target = float("nan")
-    if signals.stop is not None:
-        stop = base - side * float(signals.stop[bar])
-    if next_target < len(signals.targets):
-        target = base + side * float(signals.targets[next_target][0][bar])
-    return stop, target
-
-
-def _next_order(work: Workspace, signals: Signals) -> NextOrder:
+def _next_order(work: Workspace) -> NextOrder:
     """Read the order that stands after the last close's decision."""
-    s, span = work.last, work.span
-    if work.status == INVALID_NUMERIC or span.stop == span.start:
+    s, span, nan = work.last, work.span, float("nan")
+    if s[slots.BROKEN_BAR] >= 0.0 or work.done == 0:
         return NextOrder()
-    held = float(s[slots.POSITION])
+    settings, held = span.settings, float(s[slots.POSITION])
     if s[slots.PENDING_SIDE] != 0.0:
-        side, bar = float(s[slots.PENDING_SIDE]), int(s[slots.PENDING_BAR])
-        close, settings = float(span.columns[slots.CLOSE, -1]), span.settings
-        price = close * (1.0 + side * settings[slots.SLIP])
+        side, limit = float(s[slots.PENDING_SIDE]), float(s[slots.PENDING_LIMIT])
+        bar = int(s[slots.PENDING_BAR])
+        close = float(span.columns[slots.CLOSE, work.done - 1])
+        price = close * (1.0 + side * settings[slots.SLIP]) if np.isnan(limit) else limit
         cash = float(s[slots.CASH])
         if held != 0.0:  # the position goes first, at the same assumed price
             exit_price = close * (1.0 - np.sign(held) * settings[slots.SLIP])
             cash += held * exit_price - settings[slots.FEE] * abs(held) * exit_price
-        distance = 1.0 if signals.size_distance is None else float(signals.size_distance[span.start + bar])
         quantity, _ = order_quantity(
-            signals.size_kind,
-            signals.size_value,
-            distance,
-            float(s[slots.PENDING_EQUITY]),
-            cash,
-            price,
-            settings,
-        )
+            work.plan.size_kind, float(s[slots.PENDING_VALUE]), float(s[slots.PENDING_DISTANCE]),
+            float(s[slots.PENDING_EQUITY]), cash, price, settings,
+        )  # fmt: skip
         base = float(span.columns[slots.CLOSE, bar]) if settings[slots.BASE_IS_CLOSE] else price
-        stop, target = _levels(base, side, signals, span.start + bar, 0)
-        return NextOrder("enter", int(side), stop, target, float(quantity), reverses=held != 0.0)
+        target = float(s[slots.PENDING_TARGET])
+        if np.isnan(target) and len(work.plan.shares):
+            target = level(work.plan, slots.TARGET_ROW, bar)
+        stop = base - side * float(s[slots.PENDING_STOP])
+        target = base + side * target
+        return NextOrder("enter", int(side), stop, target, float(quantity), held != 0.0, limit=limit)
     if held == 0.0:
         return NextOrder()
-    side = float(np.sign(held))
+    side = 1 if held > 0.0 else -1
     if s[slots.PENDING_EXIT] != 0.0:
-        return NextOrder("exit", int(side), quantity=abs(held), reason=REASONS[int(s[slots.PENDING_EXIT])])
-    bar = span.start + int(s[slots.SIGNAL_BAR])
-    _, target = _levels(float(s[slots.BASE]), side, signals, bar, int(s[slots.NEXT_TARGET]))
-    stop = float(s[slots.STOP]) if np.isfinite(s[slots.STOP]) else float("nan")
-    return NextOrder("hold", int(side), stop, target, abs(held))
+        quantity = float(exit_quantity(s, settings[slots.LOT]))
+        return NextOrder("exit", side, quantity=quantity, reason=REASONS[int(s[slots.PENDING_EXIT])])
+    stop, target = (float(x) if np.isfinite(x) else nan for x in (s[slots.STOP], s[slots.TARGET_PRICE]))
+    return NextOrder("hold", side, stop, target, abs(held))
 
 
 def simulate(
@@ -199,22 +195,28 @@ def simulate(
     """
     work = Workspace(prepare(bars, execution, start, stop))
     work.run(signals)
-    metrics = work.metrics()
+    return _result(work, record)
+
+
+def _result(work: Workspace, record: bool) -> BacktestResult:
+    """Read the result of the workspace's last run."""
+    span, n = work.span, work.done if record else 0
     fills, trades = (work.fills, work.trades) if record else (work.fills[:0], work.trades[:0])
     halted = int(work.state[slots.HALTED_BAR])
     return BacktestResult(
-        start,
-        stop,
+        span.start,
+        span.stop,
         STATUSES[work.status],
-        start + halted if halted >= 0 else None,
-        work.equity if record else work.equity[:0],
-        work.position if record else work.position[:0],
+        span.start + halted if halted >= 0 else None,
+        work.equity[:n],
+        work.position[:n],
         _table(trades, TRADE_COLUMNS),
         _table(fills, FILL_COLUMNS),
-        metrics,
+        work.metrics(),
         dict(zip(COUNTERS, work.counters.astype(int).tolist(), strict=True)),
-        _next_order(work, signals),
+        _next_order(work),
         work.trades_hash(),
+        work.done if work.status == PRUNED else None,
     )
 
 
@@ -227,6 +229,9 @@ def run(
     start: int,
     stop: int,
     record: bool = True,
+    prune_every: int = 100,
+    pruning_callback: Callable[[int, float], bool] | None = None,
+    workspace: Workspace | None = None,
 ) -> BacktestResult:
     """Run a strategy with one set of parameters over [start, stop).
 
@@ -236,7 +241,7 @@ def run(
         Columns of the whole series: the span reads slices of them, so that every span sees the
         same values.
     strategy : StrategyClass
-        A registered class of kind ``rules`` (`engine.strategies.registry.get`).
+        A registered class of kind ``rules`` or ``bars`` (`engine.strategies.registry.get`).
     params : mapping
         Parameters by name; those left out have their defaults.
     execution : Execution
@@ -245,6 +250,15 @@ def run(
         Half-open range of bar indices.
     record : bool
         As in `simulate`.
+    prune_every : int, >= 1
+        Bars between two calls of the callback.
+    pruning_callback : callable (step, value) -> bool, or None
+        Called after each ``prune_every`` bars while bars remain: step = bars done, value = equity /
+        initial cash - 1 at that bar. True ends the run there, status ``pruned``: nothing is forced,
+        the metrics are those of the part. Its exceptions pass through unchanged.
+    workspace : Workspace or None
+        Of these bars, this span and this execution (`workspace_of`): saves checks and buffers. The
+        equity and position of a result are its buffers, which the next run overwrites.
 
     Returns
     -------
@@ -253,22 +267,58 @@ def run(
     Raises
     ------
     ConfigError, DataError, SimulationError
-        As in `simulate`; ConfigError also for parameters that the strategy does not declare.
+        As in `simulate`; ConfigError also for parameters that the strategy does not declare, and
+        for a workspace of something else.
 
     NaN: features are NaN before their first valid bar; NaN compares false, so nothing is signalled.
     """
-    signals = strategy_signals(features, strategy, params, execution.sides)
-    return simulate(features.bars, signals, execution, start=start, stop=stop, record=record)
+    if prune_every < 1:
+        raise ConfigError(f"prune_every was {prune_every!r}; expected a number of bars >= 1")
+    work = workspace_of(features, execution, start, stop) if workspace is None else workspace
+    if workspace is not None:
+        _check_workspace(work.span, features.bars, execution, start, stop)
+    if strategy.kind == "bars":
+        run_expert(work, features, strategy, params, prune_every, pruning_callback)
+    else:
+        names = Names()
+        rules = rules_of(strategy, params, features.bars.symbol)
+        program = compile_rules(rules, names, sides=execution.sides, size=execution.size)
+        table, row_of = features.table_rows(list(names))
+        table = owned(table)
+        work.start_program(program, table, np.array([row_of[name] for name in names] + [-1], dtype=np.int64))
+        work.go(prune_every, pruning_callback)
+    return _result(work, record)
+
+
+def _check_workspace(span: Span, bars: Bars, execution: Execution, start: int, stop: int) -> None:
+    same = span.execution is execution or span.execution == execution
+    if not (same and span.bars is bars and (span.start, span.stop) == (start, stop)):
+        raise ConfigError(
+            f"the workspace is of {span.bars.symbol}, bars [{span.start}, {span.stop}), or of other bars or "
+            f"settings; expected those of this run, bars [{start}, {stop}). Make one with workspace_of"
+        )
+
+
+def workspace_of(features: FeatureSet, execution: Execution, start: int, stop: int) -> Workspace:
+    """Return buffers that many runs over [start, stop) can share, one after the other.
+
+    Raises
+    ------
+    ConfigError, DataError
+        As in `simulate`.
+    """
+    return Workspace(prepare(features.bars, execution, start, stop))
 
 
 def strategy_signals(
-    features: FeatureSet, strategy: StrategyClass, params: Mapping[str, Any], sides: str
+    features: FeatureSet, strategy: StrategyClass, params: Mapping[str, Any], execution: Execution
 ) -> Signals:
     """Return the signals of one set of parameters over the whole series, T bars.
 
     Raises
     ------
-    ConfigError
-        Parameters that the strategy does not declare, or a strategy without rules.
+    ConfigError, SimulationError
+        As in `engine.strategies.registry.rules_of`.
     """
-    return evaluate(strategy.rules(check(strategy, params)), features, sides)
+    rules = rules_of(strategy, params, features.bars.symbol)
+    return evaluate(rules, features, execution.sides, execution.size)

@@ -15,9 +15,11 @@ from numba import njit
 
 from engine.bars.model import Bars, Floats, iso, known_at
 from engine.errors import ConfigError, DataError, closest
+from engine.strategies.sizes import Fraction, Size
 from engine.simulation.slots import (
-    BASE_IS_CLOSE, BORROW, CASH_0, CLOSE, CLOSE_AT_END, DIVIDEND, FEE, FINANCING, HIGH, LEVERAGE, LOT, LOW,
-    MIN_QTY, N_SETTINGS, OPEN, REFUSE, REVERSE, SLIP, STEP, TARGET_AT_ENTRY, TOUCH, TS, YEAR_SHARE,
+    BASE_IS_CLOSE, BORROW, BREAKEVEN, CASH_0, CLOSE, CLOSE_AT_END, DIVIDEND, EXIT_FRACTION, FEE, FINANCING,
+    HIGH, LEVERAGE, LIMIT_IMPROVEMENT, LOT, LOW, MAX_BARS, MIN_QTY, NO_FILL, N_SETTINGS, OPEN, PAYS, REFUSE,
+    REVERSE, SLIP, STEP, TARGET_AT_ENTRY, TOUCH, TS, YEAR_SHARE,
 )  # fmt: skip
 
 Bytes = npt.NDArray[np.uint8]
@@ -54,8 +56,17 @@ class Execution:
         A target fills when the price goes one tick beyond it, or already when it is met.
     level_base : {"fill", "signal_close"}
         Stops and targets are measured from the fill price, or from the close that gave the signal.
+    limit_improvement : bool
+        A limit entry fills at the open when that is better than the limit.
     target_in_entry_bar : {"never", "after_open_entry"}
-        Whether a target may fill in the bar of the entry.
+        Whether a target may fill in the bar of an entry at the open; never in that of a limit entry.
+    breakeven_after_first : bool
+        The first target that fills moves the stop to the entry price, from the next bar on.
+    exit_fraction : float, > 0 and <= 1
+        An exit signal closes this fraction of the initial quantity: in whole lots, at least one, at
+        most the rest. Turns, stops and ruin close all.
+    max_bars : int >= 0, or None
+        Out at the close of that many bars after the entry bar; 0 = its own close. None: never.
     on_opposite : {"hold", "reverse"}
         An opposite entry signal in a position is ignored, or turns the position at one open.
     fill_on_zero_volume : bool
@@ -66,6 +77,8 @@ class Execution:
         Price step in raw prices, 0 = unknown; a bar's own step is tick / its ``adj``.
     lot : float, >= 0
         Quantities are whole lots, rounded down; 0 = fractional. In split-adjusted units.
+    size : Fraction, Risk, Units or Notional
+        Of a strategy that states no size of its own.
     sides : {"both", "long"}
         ``long`` drops short entries (applied where signals are made).
     fee_bps, slippage_bps : float, >= 0 and < 10000
@@ -88,12 +101,17 @@ class Execution:
     min_qty: float = 0.0
     limit_fill: str = "through"
     level_base: str = "fill"
+    limit_improvement: bool = False
     target_in_entry_bar: str = "never"
+    breakeven_after_first: bool = False
+    exit_fraction: float = 1.0
+    max_bars: int | None = None
     on_opposite: str = "hold"
     fill_on_zero_volume: bool = False
     close_at_end: bool = True
     tick: float = 0.0
     lot: float = 0.0
+    size: Size = Fraction(1.0)
     sides: str = "both"
     fee_bps: float = 5.0
     slippage_bps: float = 2.0
@@ -110,7 +128,7 @@ class Execution:
             if field.type != "float":
                 continue
             value = getattr(self, field.name)
-            positive = field.name in ("initial_cash", "leverage")
+            positive = field.name in ("initial_cash", "leverage", "exit_fraction")
             if not math.isfinite(value) or value < 0.0 or (positive and value == 0.0):
                 raise ConfigError(
                     f"execution.{field.name} was {value!r}; expected a number {'> 0' if positive else '>= 0'}"
@@ -118,6 +136,15 @@ class Execution:
         for name in ("fee_bps", "slippage_bps"):
             if getattr(self, name) >= 1e4:
                 raise ConfigError(f"execution.{name} was {getattr(self, name)!r}; expected < 10000 (100 %)")
+        if self.exit_fraction > 1.0:
+            raise ConfigError(f"execution.exit_fraction was {self.exit_fraction!r}; expected > 0 and <= 1")
+        whole = isinstance(self.max_bars, int) and not isinstance(self.max_bars, bool)
+        if self.max_bars is not None and not (whole and self.max_bars >= 0):
+            raise ConfigError(
+                f"execution.max_bars was {self.max_bars!r}; expected a whole number >= 0, or None"
+            )
+        if not isinstance(self.size, Size):
+            raise ConfigError(f"execution.size was {self.size!r}; expected Fraction, Risk, Units or Notional")
         if self.on_opposite == "reverse" and self.sides != "both":
             raise ConfigError(
                 "execution.on_opposite was 'reverse' with sides 'long': there is no short side to turn to. "
@@ -127,31 +154,35 @@ class Execution:
 
 @dataclass(frozen=True, eq=False)
 class Span:
-    """Checked bars [start, stop) in the form the bar loop reads.
+    """Checked bars [start, stop) in the form the bar loop reads; T = stop - start.
 
     Parameters
     ----------
+    bars, execution
+        What it was made of.
     columns : float64 array, shape (8, T)
         Rows open, high, low, close, dividend, share of a year since the bar before, ts, price step.
-    traded : uint8 array, shape (T,)
-        1 where orders may fill (row 6).
-    day_end : uint8 array, shape (T,)
-        1 on the last bar of a UTC date within the span; the span's last bar ends its day.
-    settings : float64 array, shape (14,)
+    events : uint8 array, shape (T,)
+        Sum of NO_FILL (row 6) and PAYS (a dividend, row 6a).
+    day_start : uint8 array, shape (T,)
+        1 on the first bar of a later UTC date than that of the bar before it in the span.
+    settings : float64 array, shape (N_SETTINGS,)
         The execution settings as numbers.
     years : float
         From the first bar's open to the last bar's end, / 365.25 days; 0 without bars.
     annual_days : float
         Annualisation factor A of daily returns.
 
-    NaN: none.
+    NaN: none. No value at bar t depends on later bars.
     """
 
+    bars: Bars
+    execution: Execution
     start: int
     stop: int
     columns: Floats
-    traded: Bytes
-    day_end: Bytes
+    events: Bytes
+    day_start: Bytes
     settings: Floats
     years: float
     annual_days: float
@@ -212,7 +243,7 @@ def _check(bars: Bars, columns: Floats, volume: Floats) -> None:
 
 
 def settings_vector(execution: Execution) -> Floats:
-    """Return the execution settings as numbers, float64 array, shape (14,); rates as fractions."""
+    """Return the execution settings as numbers, float64 array, shape (N_SETTINGS,); rates as fractions."""
     settings = np.zeros(N_SETTINGS)
     settings[CASH_0] = execution.initial_cash
     settings[LEVERAGE] = execution.leverage
@@ -228,6 +259,10 @@ def settings_vector(execution: Execution) -> Floats:
     settings[TARGET_AT_ENTRY] = execution.target_in_entry_bar == "after_open_entry"
     settings[REVERSE] = execution.on_opposite == "reverse"
     settings[CLOSE_AT_END] = execution.close_at_end
+    settings[LIMIT_IMPROVEMENT] = execution.limit_improvement
+    settings[EXIT_FRACTION] = execution.exit_fraction
+    settings[BREAKEVEN] = execution.breakeven_after_first
+    settings[MAX_BARS] = np.inf if execution.max_bars is None else execution.max_bars
     return settings
 
 
@@ -249,12 +284,12 @@ def annual_days(calendar: str) -> float:
     return ANNUAL_DAYS[calendar]
 
 
-def day_ends(ts: npt.NDArray[np.int64]) -> Bytes:
-    """Mark the last bar of each UTC date; the last bar of all ends its day. uint8 array, shape (T,)."""
-    ends = np.ones(len(ts), dtype=np.uint8)
+def day_starts(ts: npt.NDArray[np.int64]) -> Bytes:
+    """Mark each bar whose UTC date is not that of the bar before. uint8 array, shape (T,)."""
+    starts = np.zeros(len(ts), dtype=np.uint8)
     day = ts // DAY_US
-    ends[:-1] = day[1:] != day[:-1]
-    return ends
+    starts[1:] = day[1:] != day[:-1]
+    return starts
 
 
 def years_between(ts: npt.NDArray[np.int64], frame: str, calendar: str) -> float:
@@ -305,10 +340,12 @@ def prepare(bars: Bars, execution: Execution, start: int, stop: int) -> Span:
     columns[TS] = ts  # microseconds stay exact in float64 until the year 2255
     volume = np.array(bars.volume[start:stop])
     _check(bars, columns, volume)
-    traded = np.ones(len(ts), dtype=np.uint8)
-    if not execution.fill_on_zero_volume and volume.any():
-        traded[:] = volume > 0.0
+    events = np.zeros(len(ts), dtype=np.uint8)
+    if not execution.fill_on_zero_volume:  # before its first bar with volume a series has none at all
+        seen = np.logical_or.accumulate(bars.volume[:stop] > 0.0)[start:]
+        events[seen & (volume == 0.0)] = NO_FILL
+    events[columns[DIVIDEND] > 0.0] |= PAYS
     return Span(
-        start, stop, columns, traded, day_ends(ts), settings_vector(execution),
+        bars, execution, start, stop, columns, events, day_starts(ts), settings_vector(execution),
         years_between(ts, bars.frame, bars.calendar), annual_days(bars.calendar),
     )  # fmt: skip

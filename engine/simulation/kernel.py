@@ -1,355 +1,346 @@
 """The compiled bar loop: `bar_loop` turns signals into fills, trades and equity.
 
 `reference.py` is the specification; this file does the same arithmetic in the same order, so
-that prices, quantities and equity agree. One state vector (float64[32], `slots.py`) holds all
-that the loop knows between two bars. T bars, K targets.
+that prices, quantities and equity agree. One state vector (`slots.py`) holds all that a run
+knows between two bars, so that bars may be run in pieces: `start_run`, `bar_loop` for any
+pieces in order, `finish_run`. A loop of one's own calls `advance` and `decide` per bar.
 """
-# ruff: noqa: I001  (the names of the slots would fill 80 lines)
+# ruff: noqa: I001  (the names of the slots would fill 60 lines)
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
-import numpy.typing as npt
 from numba import njit
 
-from engine.bars.model import Floats
+from engine.simulation.account import BLOCK, UNCOUNTED, Function, core, start_run
+from engine.simulation.fills import (
+    AT_OPEN, NOT_ENTERED, SLACK, enter, exit_quantity, leave, take_targets, write_trade,
+)  # fmt: skip
 from engine.simulation.inputs import Bytes
+from engine.simulation.orders import decide
 from engine.simulation.slots import (
-    BASE, BASE_IS_CLOSE, BORROW, BUFFERS_FULL, CASH, CASH_0, CLOSE, CLOSE_AT_END, CONFLICTS, DIVIDEND,
-    DIVIDENDS, DONE, END, ENTRY, ENTRY_BAR, ENTRY_BEYOND_STOP, ENTRY_PRICE, EXIT_LONG, EXIT_SHORT, EXIT_VALUE,
-    EXTREME, FEE, FEES, FINANCED, FINANCING, FRACTION, HALTED_BAR, HIGH, INITIAL, LEVERAGE, LONG, LOT, LOW,
-    MIN_QTY, N_FILLS, NEXT_TARGET, NOT_FINITE, OPEN, ORDERS_CUT, ORDERS_REFUSED, PENDING_BAR, PENDING_EQUITY,
-    PENDING_EXIT, PENDING_SIDE, PNL, POSITION, REFUSE, REFUSED_LEVELS, REVERSE, REVERSED, RISK, RUIN, SHORT,
-    SIGNAL, SIGNAL_BAR, SIGNALS_LONG, SIGNALS_SHORT, SIGNALS_UNFILLED, SIZE_ROW, SLIP, SLIPPAGE, STILL_OPEN,
-    STEP, STOP, STOP_ROW, STOPPED, TARGET, TARGET_AT_ENTRY, TARGET_PRICE, TARGET_ROW, TOUCH, TRAIL, TRAIL_ROW,
-    TRAILED, TS, UNITS, YEAR_SHARE,
+    BORROW, BROKEN_BAR, BUFFERS_FULL, CASH, CLOSE, DIVIDEND, DIVIDENDS, DONE, END, ENTRY_BAR, ENTRY_PRICE,
+    EXIT_LONG, EXIT_SHORT, EXIT_VALUE, EXTREME, FEE, FINANCED, FINANCING, HALTED_BAR, HIGH, LIMITS_EXPIRED,
+    LONG, LOT, LOW, MAX_BARS, NOT_FINITE, NO_FILL, N_FILLS, OPEN, PAYS, PENDING_EXIT,
+    PENDING_LIMIT, PENDING_SIDE, PNL, POSITION, REVERSE, SHORT, SIGNALS_LONG, SIGNALS_SHORT,
+    SIGNALS_UNFILLED, SLIP, STILL_OPEN, STOP, STOPPED, TARGET_AT_ENTRY, TARGET_PRICE, TIMED, TRAIL,
+    TRAILED, TRAIL_DISTANCE, TS, T_NEXT, YEAR_SHARE, Book, Floats, Plan,
 )  # fmt: skip
 
-Ints8 = npt.NDArray[np.int8]
+__all__ = ["advance", "bar_loop", "count_signals", "decide", "finish_run", "start_run"]
 
-_compiled = njit(cache=True, nogil=True, error_model="numpy")
-
-
-@_compiled
-def whole_lots(quantity: float, lot: float) -> float:
-    """Round a quantity down to whole lots; 0 = fractional."""
-    if lot > 0.0:
-        return math.floor(quantity / lot + 1e-9) * lot
-    return quantity
+ORDER = np.arange(BLOCK, dtype=np.uint8)
 
 
-@_compiled
-def order_quantity(
-    kind: int, value: float, distance: float, equity: float, cash: float, price: float, settings: Floats
-) -> tuple[float, bool]:
-    """Return the quantity after size, cash rule, lot and minimum (0 = refused), and whether it was cut."""
-    unit_cost = price * (1.0 + settings[FEE])
-    if kind == FRACTION:
-        quantity = value * equity / unit_cost
-    elif kind == RISK:
-        quantity = value * equity / distance
-    elif kind == UNITS:
-        quantity = value
-    else:
-        quantity = value / price
-    limit = settings[LEVERAGE] * cash / unit_cost
-    cut = quantity > limit
-    if cut:
-        if settings[REFUSE] != 0.0:
-            return 0.0, False
-        quantity = limit
-    quantity = whole_lots(quantity, settings[LOT])
-    if not quantity > 0.0 or quantity < settings[MIN_QTY]:
-        return 0.0, False
-    return quantity, cut
+def _compiled(function: Function) -> Function:
+    """Compile a function that is called from outside; as `core`, but not put into its callers."""
+    compiled: Function = njit(**UNCOUNTED)(function)
+    return compiled
 
 
-@_compiled
-def _fill(
-    s: Floats, fills: Floats, trade: int, ts: float, side: float, quantity: float,
-    price: float, reference: float, fee: float, reason: int,
-) -> None:  # fmt: skip
-    """Book one fill: cash, the trade's fee and slippage, a row of the fill list."""
-    s[CASH] -= side * quantity * price + fee
-    s[FEES] += fee
-    s[SLIPPAGE] += quantity * abs(price - reference)
-    row = fills[int(s[N_FILLS])]
-    row[0], row[1], row[2], row[3], row[4], row[5], row[6] = trade, ts, side, quantity, price, fee, reason
-    s[N_FILLS] += 1.0
-
-
-@_compiled
-def _write_trade(
-    s: Floats, trades: Floats, trade: int, t: int, stamps: Floats, side: float, reason: int
-) -> None:
-    row = trades[trade]
-    row[0], row[1], row[2], row[3], row[4] = trade, side, stamps[int(s[ENTRY_BAR])], stamps[t], s[INITIAL]
-    row[5], row[6] = s[ENTRY_PRICE], s[EXIT_VALUE] / s[INITIAL]
-    row[7], row[8], row[9], row[10], row[11] = s[FEES], s[SLIPPAGE], s[FINANCED], s[DIVIDENDS], s[PNL]
-    row[12], row[13] = reason, t - s[ENTRY_BAR]
-
-
-@_compiled
-def _exit(
-    s: Floats, fills: Floats, trades: Floats, trade: int, t: int, stamps: Floats, quantity: float,
-    reference: float, slip: float, fee_rate: float, reason: int,
-) -> int:  # fmt: skip
-    """Sell (or cover) part or all of the position; return the number of closed trades."""
+@core
+def _fill_orders(s: Floats, book: Book, t: int, columns: Floats, plan: Plan, settings: Floats) -> None:
+    """Rows 7 to 16 of a bar that trades."""
+    open_, slip, fee_rate = columns[OPEN, t], settings[SLIP], settings[FEE]
+    how = NOT_ENTERED
+    if s[PENDING_EXIT] != 0.0:
+        quantity = exit_quantity(s, settings[LOT])
+        leave(s, book, t, columns[TS], quantity, open_, slip, fee_rate, int(s[PENDING_EXIT]))
+        s[PENDING_EXIT] = 0.0
+    if s[PENDING_SIDE] != 0.0:
+        how = enter(s, book, t, columns, plan, settings)
+    if s[POSITION] == 0.0:
+        return
     side = 1.0 if s[POSITION] > 0.0 else -1.0
-    price = reference * (1.0 - side * slip)
-    fee = fee_rate * quantity * price
-    rest = abs(s[POSITION]) - quantity
-    _fill(s, fills, trade, stamps[t], -side, quantity, price, reference, fee, reason)
-    s[EXIT_VALUE] += quantity * price
-    s[PNL] += side * quantity * (price - s[ENTRY_PRICE]) - fee
-    s[POSITION] = side * rest
-    if rest > 0.0:
-        return trade
-    s[POSITION] = 0.0
-    _write_trade(s, trades, trade, t, stamps, side, reason)
-    return trade + 1
+    high, low = columns[HIGH], columns[LOW]
+    worst, best = (low, high) if side > 0.0 else (high, low)
+    if not np.isinf(s[STOP]) and side * (worst[t] - s[STOP]) <= 0.0:  # rows 10, 11, 13
+        reference = open_ if side * (open_ - s[STOP]) <= 0.0 else s[STOP]
+        reason = TRAIL if s[TRAILED] != 0.0 else STOPPED
+        leave(s, book, t, columns[TS], abs(s[POSITION]), reference, slip, fee_rate, reason)
+    elif how == NOT_ENTERED or (how == AT_OPEN and settings[TARGET_AT_ENTRY] != 0.0):  # rows 12, 14, 15
+        if not np.isinf(s[TARGET_PRICE]):
+            take_targets(s, book, t, columns, plan, settings, best[t])
+    if s[POSITION] != 0.0 and not np.isnan(s[TRAIL_DISTANCE]):  # row 16
+        if side * (best[t] - s[EXTREME]) > 0.0:
+            s[EXTREME] = best[t]
+        trailing = s[EXTREME] - side * s[TRAIL_DISTANCE]
+        if side * (trailing - s[STOP]) > 0.0:
+            s[STOP], s[TRAILED] = trailing, 1.0
 
 
-@_compiled
-def _enter(
-    s: Floats, fills: Floats, trade: int, t: int, columns: Floats, levels: Floats, asked: Ints8,
-    size_kind: int, size_value: float, settings: Floats,
-) -> bool:  # fmt: skip
-    """Fill the pending entry at the open (row 8) and set its levels; False = refused."""
-    side, signal = s[PENDING_SIDE], int(s[PENDING_BAR])
-    s[PENDING_SIDE] = 0.0
-    reference = columns[OPEN, t]
-    price = reference * (1.0 + side * settings[SLIP])
-    distance = levels[SIZE_ROW, signal] if asked[SIZE_ROW] else 1.0
-    quantity, cut = order_quantity(
-        size_kind, size_value, distance, s[PENDING_EQUITY], s[CASH], price, settings
-    )
-    if quantity == 0.0:
-        s[ORDERS_REFUSED] += 1.0
-        return False
-    if cut:
-        s[ORDERS_CUT] += 1.0
-    fee = settings[FEE] * quantity * price
-    s[FEES] = s[SLIPPAGE] = s[FINANCED] = s[DIVIDENDS] = s[EXIT_VALUE] = s[TRAILED] = s[NEXT_TARGET] = 0.0
-    _fill(s, fills, trade, columns[TS, t], side, quantity, price, reference, fee, ENTRY)
-    s[PNL] = -fee
-    s[POSITION], s[INITIAL] = side * quantity, quantity
-    s[ENTRY_PRICE], s[EXTREME], s[ENTRY_BAR] = price, price, t
-    s[BASE] = columns[CLOSE, signal] if settings[BASE_IS_CLOSE] != 0.0 else price
-    s[SIGNAL_BAR] = signal
-    s[STOP] = s[BASE] - side * levels[STOP_ROW, signal] if asked[STOP_ROW] else -side * np.inf
-    s[TARGET_PRICE] = (
-        s[BASE] + side * levels[TARGET_ROW, signal] if len(asked) > TARGET_ROW else side * np.inf
-    )
-    if side * (reference - s[STOP]) <= 0.0:
-        s[ENTRY_BEYOND_STOP] += 1.0
-    return True
-
-
-@_compiled
-def _past_target(favourable: float, target: float, side: float, touch: float, tick: float) -> bool:
-    """Row 12: whether the bar's best price fills a limit exit."""
-    if touch != 0.0:
-        return bool(side * (favourable - target) >= 0.0)
-    if tick > 0.0:
-        return bool(side * (favourable - (target + side * tick)) >= 0.0)
-    return bool(side * (favourable - target) > 0.0)
-
-
-@_compiled
-def _take_targets(
-    s: Floats, fills: Floats, trades: Floats, trade: int, t: int, columns: Floats, levels: Floats,
-    shares: Floats, settings: Floats, favourable: float,
-) -> int:  # fmt: skip
-    """Row 15: fill every target the bar went past, by distance. Return the number of closed trades."""
-    side = 1.0 if s[POSITION] > 0.0 else -1.0
-    open_, count, touch, tick = columns[OPEN, t], len(shares), settings[TOUCH], columns[STEP, t]
-    while s[POSITION] != 0.0 and _past_target(favourable, s[TARGET_PRICE], side, touch, tick):
-        k, rest = int(s[NEXT_TARGET]), abs(s[POSITION])
-        quantity = min(whole_lots(shares[k] * s[INITIAL], settings[LOT]), rest)
-        if k == count - 1 or rest - quantity <= 1e-12 * s[INITIAL]:
-            quantity = rest
-        if quantity > 0.0:
-            reference = open_ if side * (open_ - s[TARGET_PRICE]) >= 0.0 else s[TARGET_PRICE]
-            trade = _exit(
-                s, fills, trades, trade, t, columns[TS], quantity, reference, 0.0, settings[FEE], TARGET
-            )
-        if k < count - 1:
-            s[NEXT_TARGET] += 1.0
-            s[TARGET_PRICE] = s[BASE] + side * levels[TARGET_ROW + k + 1, int(s[SIGNAL_BAR])]
-    return trade
-
-
-@_compiled
-def _decide(
-    s: Floats, t: int, bits: int, equity: float, levels: Floats, asked: Ints8, settings: Floats
-) -> None:
-    """Rows 1, 3, 4, 5, 19: what the close of bar t orders for the next open that trades."""
-    if s[HALTED_BAR] >= 0.0:
+@core
+def advance(
+    columns: Floats, events: Bytes, plan: Plan, settings: Floats, book: Book, s: Floats, t: int
+) -> float:
+    """Fill, charge and mark bar t (rows 6 to 17); return the equity at its close, also into ``book``."""
+    close = columns[CLOSE, t]
+    if s[POSITION] != 0.0 and (events[t] & PAYS) != 0:  # row 6a
+        paid = s[POSITION] * columns[DIVIDEND, t]
+        s[CASH] += paid
+        s[DIVIDENDS] += paid
+        s[PNL] += paid
+    trades = (events[t] & NO_FILL) == 0
+    if trades:
+        if s[PENDING_EXIT] != 0.0 or s[PENDING_SIDE] != 0.0 or s[POSITION] != 0.0:
+            _fill_orders(s, book, t, columns, plan, settings)
+    elif s[PENDING_SIDE] != 0.0 and not np.isnan(s[PENDING_LIMIT]):  # row 6: a limit is good for one bar
         s[PENDING_SIDE] = 0.0
-        s[PENDING_EXIT] = float(RUIN) if s[POSITION] != 0.0 else 0.0
-        return
-    position, side = s[POSITION], 0.0
-    long_clash = (bits & LONG) != 0 and (bits & (SHORT | EXIT_LONG)) != 0
-    short_clash = (bits & SHORT) != 0 and (bits & (LONG | EXIT_SHORT)) != 0
-    if position == 0.0:
-        if (bits & LONG) != 0 and not long_clash:
-            side = 1.0
-        elif (bits & SHORT) != 0 and not short_clash:
-            side = -1.0
-        elif (bits & (LONG | SHORT)) != 0:
-            s[CONFLICTS] += 1.0
-    else:
-        own_exit = EXIT_LONG if position > 0.0 else EXIT_SHORT
-        opposite = SHORT if position > 0.0 else LONG
-        if settings[REVERSE] != 0.0 and (bits & opposite) != 0:
-            if short_clash if position > 0.0 else long_clash:
-                s[CONFLICTS] += 1.0
-            else:
-                side = -1.0 if position > 0.0 else 1.0
-                s[PENDING_EXIT], s[PENDING_SIDE] = float(REVERSED), 0.0
-        if side == 0.0 and (bits & own_exit) != 0:
-            s[PENDING_EXIT], s[PENDING_SIDE] = float(SIGNAL), 0.0
-    if side == 0.0:
-        return
-    for row in range(len(asked)):
-        if asked[row] and not (levels[row, t] > 0.0 and levels[row, t] < np.inf):
-            s[REFUSED_LEVELS] += 1.0
-            return
-    s[PENDING_SIDE], s[PENDING_BAR], s[PENDING_EQUITY] = side, t, equity
+        s[LIMITS_EXPIRED] += 1.0
+    if s[POSITION] != 0.0:
+        cost = 0.0
+        if s[POSITION] < 0.0:
+            cost += settings[BORROW] * -s[POSITION] * close * columns[YEAR_SHARE, t]
+        if s[CASH] < 0.0:
+            cost += settings[FINANCING] * -s[CASH] * columns[YEAR_SHARE, t]
+        if cost != 0.0:
+            s[CASH] -= cost
+            s[FINANCED] += cost
+            s[PNL] -= cost
+        if trades and t - s[ENTRY_BAR] >= settings[MAX_BARS]:  # row 17
+            leave(s, book, t, columns[TS], abs(s[POSITION]), close, settings[SLIP], settings[FEE], TIMED)
+            s[PENDING_EXIT] = 0.0
+    marked = s[CASH] + s[POSITION] * close
+    book.equity[t], book.position[t] = marked, s[POSITION]
+    if marked <= 0.0 and s[HALTED_BAR] < 0.0:
+        s[HALTED_BAR] = t
+    return float(marked)
+
+
+@core
+def count_signals(bits: Bytes, s: Floats, t0: int, t1: int) -> None:
+    """Count the entry bits of bars [t0, t1)."""
+    long = short = 0
+    for t in range(t0, t1):
+        long += bits[t] & LONG
+        short += (bits[t] & SHORT) >> 1
+    s[SIGNALS_LONG] += long
+    s[SIGNALS_SHORT] += short
+
+
+@core
+def _heard(position: float, turning: int) -> int:
+    """Return the bits that can order anything; others leave a waiting order as it is."""
+    if position > 0.0:
+        return EXIT_LONG | (turning & SHORT)
+    if position < 0.0:
+        return EXIT_SHORT | (turning & LONG)
+    return LONG | SHORT
+
+
+@core
+def _quiet(
+    close: Floats, events: Bytes, bits: Bytes, book: Book, cash: float, held: float, heard: int,
+    t: int, t1: int,
+) -> int:  # fmt: skip
+    """Mark bars up to the first one with a bit that is heard or, while a position is held, an event.
+
+    That bar is marked too, and some after it, whose own turn comes. Whole blocks have loops of
+    one length, without a branch inside.
+    """
+    wanted, also = np.uint8(heard), np.uint8(255 if held != 0.0 else 0)
+    while t + BLOCK <= t1:
+        told, happens, prices = bits[t : t + BLOCK], events[t : t + BLOCK], close[t : t + BLOCK]
+        equity, position = book.equity[t : t + BLOCK], book.position[t : t + BLOCK]
+        first, good = np.uint8(BLOCK), 0
+        for i in range(BLOCK):
+            one = ORDER[i] if ((told[i] & wanted) | (happens[i] & also)) != 0 else np.uint8(BLOCK)
+            first = one if one < first else first
+        if held == 0.0:
+            for i in range(BLOCK):
+                equity[i] = cash
+                position[i] = 0.0
+        else:
+            for i in range(BLOCK):
+                e = cash + held * prices[i]
+                equity[i] = e
+                position[i] = held
+                good += (e > 0.0) & (e < np.inf)
+            if good < BLOCK:
+                return t
+        t += int(first)
+        if first < BLOCK:
+            return t
+    while t < t1:
+        e = cash + held * close[t] if held != 0.0 else cash
+        book.equity[t], book.position[t] = e, held
+        if ((bits[t] & wanted) | (events[t] & also)) != 0 or not 0.0 < e < np.inf:
+            break
+        t += 1
+    return t
+
+
+@core
+def _scan(worst: Floats, best: Floats, s: Floats, near: float, side: float, t: int, t1: int) -> int:
+    """Return the first bar that may reach the stop or target; before it only the trailing stop moves."""
+    stop, extreme, distance = s[STOP], s[EXTREME], s[TRAIL_DISTANCE]
+    trails = not np.isnan(distance)
+    while t < t1:
+        if side * (worst[t] - stop) <= 0.0 or side * (best[t] - near) >= 0.0:
+            break
+        if trails and side * (best[t] - extreme) > 0.0:
+            extreme = best[t]
+            trailing = extreme - side * distance
+            if side * (trailing - stop) > 0.0:
+                stop, s[TRAILED] = trailing, 1.0
+        t += 1
+    s[STOP], s[EXTREME] = stop, extreme
+    return t
+
+
+@core
+def _watch(
+    columns: Floats, events: Bytes, bits: Bytes, book: Book, s: Floats, heard: int, side: float,
+    t: int, t1: int,
+) -> tuple[int, bool]:  # fmt: skip
+    """Run bars of a position with levels, as `_skip`, block by block."""
+    held, cash, close = s[POSITION], s[CASH], columns[CLOSE]
+    worst, best = (columns[LOW], columns[HIGH]) if side > 0.0 else (columns[HIGH], columns[LOW])
+    near = s[TARGET_PRICE] - side * abs(s[TARGET_PRICE]) * SLACK  # `take_targets` looks in full
+    while t < t1:
+        end = min(t + BLOCK, t1)
+        told = _quiet(close, events, bits, book, cash, held, heard, t, end)
+        t = _scan(worst, best, s, near, side, t, told)
+        if t < told:
+            return t, False
+        if told < end:
+            if events[told] != 0 or not 0.0 < book.equity[told] < np.inf:
+                return told, False
+            return told, _scan(worst, best, s, near, side, told, told + 1) > told
+    return t, False
+
+
+@core
+def _skip(
+    columns: Floats, events: Bytes, bits: Bytes, settings: Floats, book: Book, s: Floats, heard: int,
+    t: int, t1: int,
+) -> tuple[int, bool]:  # fmt: skip
+    """Run bars in which no order can fill and none can be made.
+
+    Returns the first bar that needs more, and whether it is marked and needs only a decision.
+    """
+    held, cash, close = s[POSITION], s[CASH], columns[CLOSE]
+    if held == 0.0:
+        if s[HALTED_BAR] >= 0.0:
+            book.equity[t:t1], book.position[t:t1] = cash, 0.0
+            return t1, False
+        return _quiet(close, events, bits, book, cash, 0.0, heard, t, t1), True
+    if s[HALTED_BAR] >= 0.0 or (held < 0.0 and settings[BORROW] > 0.0):
+        return t, False
+    if cash < 0.0 and settings[FINANCING] > 0.0:
+        return t, False
+    end = int(min(float(t1), s[ENTRY_BAR] + settings[MAX_BARS]))
+    if not (np.isinf(s[STOP]) and np.isinf(s[TARGET_PRICE]) and np.isnan(s[TRAIL_DISTANCE])):
+        if held > 0.0:
+            return _watch(columns, events, bits, book, s, heard, 1.0, t, end)
+        return _watch(columns, events, bits, book, s, heard, -1.0, t, end)
+    t = _quiet(close, events, bits, book, cash, held, heard, t, end)
+    return t, t < end and events[t] == 0 and 0.0 < book.equity[t] < np.inf
+
+
+@core
+def _loop(
+    columns: Floats, events: Bytes, bits: Bytes, plan: Plan, settings: Floats, book: Book, s: Floats,
+    t0: int, t1: int, fast: bool,
+) -> int:  # fmt: skip
+    """Run the bars of `bar_loop`; not ``fast``: each of them in full."""
+    if s[BROKEN_BAR] >= 0.0:
+        book.equity[t0:t1], book.position[t0:t1] = np.nan, np.nan
+        return NOT_FINITE
+    room = len(book.fills) - len(plan.shares) - 4 if book.record else 1 << 60
+    turning = LONG | SHORT if settings[REVERSE] != 0.0 else 0
+    t, marked = t0, 0.0
+    while t < t1:
+        heard = _heard(s[POSITION], turning)
+        ready = False
+        if fast and s[PENDING_EXIT] == 0.0 and s[PENDING_SIDE] == 0.0:
+            t, ready = _skip(columns, events, bits, settings, book, s, heard, t, t1)
+            if t >= t1:
+                break
+        if ready:
+            marked = book.equity[t]
+        else:
+            if s[N_FILLS] > room:
+                count_signals(bits, s, t0, t)
+                s[T_NEXT] = t
+                return BUFFERS_FULL
+            marked = advance(columns, events, plan, settings, book, s, t)
+            if not np.isfinite(marked):
+                s[BROKEN_BAR] = t
+                book.equity[t:t1], book.position[t:t1] = np.nan, np.nan
+                count_signals(bits, s, t0, t)
+                s[T_NEXT] = t1
+                return NOT_FINITE
+            heard = _heard(s[POSITION], turning)
+        if (bits[t] & heard) != 0 or s[HALTED_BAR] >= 0.0:
+            decide(s, t, bits[t], marked, columns, plan, settings)
+        t += 1
+    count_signals(bits, s, t0, t1)
+    s[T_NEXT] = t1
+    return DONE
 
 
 @_compiled
 def bar_loop(
-    columns: Floats, traded: Bytes, bits: Bytes, levels: Floats, asked: Ints8, shares: Floats,
-    size_kind: int, size_value: float, settings: Floats,
-    equity: Floats, position: Floats, fills: Floats, trades: Floats, s: Floats, last: Floats,
-) -> tuple[int, int]:  # fmt: skip
-    """Run the bars of one span, from flat.
+    columns: Floats, events: Bytes, bits: Bytes, plan: Plan, settings: Floats, book: Book, s: Floats,
+    t0: int, t1: int,
+) -> int:  # fmt: skip
+    """Run the bars [t0, t1) of one span; t0 is where the state stands (0 after `start_run`).
 
     Parameters
     ----------
-    columns : float64 array, shape (8, T)
-        Rows as in `inputs.Span`.
-    traded, bits : uint8 array, shape (T,)
-        Where orders may fill; 1 enter long, 2 enter short, 4 exit long, 8 exit short.
-    levels : float64 array, shape (3 + K, T)
-        Distances in price units: stop, trail, size, targets by distance.
-    asked : int8 array, shape (3 + K,)
-        1 where that row of ``levels`` is asked for.
-    shares : float64 array, shape (K,)
-        Share of the initial quantity that each target closes; the last closes the rest.
-    size_kind, size_value
-        0 fraction, 1 risk, 2 units, 3 notional, and its number.
-    settings : float64 array, shape (14,)
+    columns, events, settings
         As in `inputs.Span`.
-    equity, position : float64 array, shape (T,), written
-        At each close.
-    fills, trades : float64 array, shapes (capacity, 7) and (capacity, 14), written
-        Columns FILL_COLUMNS and TRADE_COLUMNS; the open trade is the last row.
-    s, last : float64 array, shape (32,), written
-        State after the run, and state after the last close's decision, before `close_at_end` acts.
+    bits : uint8 array, shape (T,)
+        1 enter long, 2 enter short, 4 exit long, 8 exit short.
+    plan : Plan
+        Levels and size of entries.
+    book : Book
+        Written: equity and position of [t0, t1), new fills and trades.
+    s : float64 array, shape (N_STATE,), written
+        The state.
+    t0, t1 : int
+        Bars of the span, 0 <= t0 <= t1 <= T.
 
     Returns
     -------
-    (code, n_trades) : int, int
-        DONE, BUFFERS_FULL (call again with larger fills and trades) or NOT_FINITE; rows of trades,
-        the open one included.
+    int
+        DONE; BUFFERS_FULL: enlarge fills and trades and go on at ``s[T_NEXT]``; NOT_FINITE:
+        equity at bar ``s[BROKEN_BAR]`` is not finite, and NaN from there on.
 
-    NaN: a NaN distance at a signal bar refuses the entry; equity that is not finite ends the run.
+    NaN: a NaN level at a signal bar refuses the entry.
     """
-    n = columns.shape[1]
-    fee_rate, slip, touch = settings[FEE], settings[SLIP], settings[TOUCH]
-    room = len(fills) - len(shares) - 4
-    s[:] = 0.0
-    s[CASH], s[HALTED_BAR] = settings[CASH_0], -1.0
-    stamps, trade = columns[TS], 0
-    turning = LONG | SHORT if settings[REVERSE] != 0.0 else 0
-    for t in range(n):
-        if s[N_FILLS] > room:
-            return BUFFERS_FULL, trade
-        close = columns[CLOSE, t]
-        entered = False
-        if s[POSITION] != 0.0 and columns[DIVIDEND, t] > 0.0:  # row 6a
-            paid = s[POSITION] * columns[DIVIDEND, t]
-            s[CASH] += paid
-            s[DIVIDENDS] += paid
-            s[PNL] += paid
-        if traded[t]:
-            if s[PENDING_EXIT] != 0.0:
-                trade = _exit(
-                    s, fills, trades, trade, t, stamps, abs(s[POSITION]), columns[OPEN, t], slip, fee_rate,
-                    int(s[PENDING_EXIT]),
-                )  # fmt: skip
-                s[PENDING_EXIT] = 0.0
-            if s[PENDING_SIDE] != 0.0:
-                entered = _enter(s, fills, trade, t, columns, levels, asked, size_kind, size_value, settings)
-            if s[POSITION] != 0.0:
-                side = 1.0 if s[POSITION] > 0.0 else -1.0
-                adverse = columns[LOW, t] if side > 0.0 else columns[HIGH, t]
-                favourable = columns[HIGH, t] if side > 0.0 else columns[LOW, t]
-                if side * (adverse - s[STOP]) <= 0.0:  # rows 10, 11, 13
-                    gapped = side * (columns[OPEN, t] - s[STOP]) <= 0.0
-                    trade = _exit(
-                        s, fills, trades, trade, t, stamps, abs(s[POSITION]),
-                        columns[OPEN, t] if gapped else s[STOP], slip, fee_rate,
-                        TRAIL if s[TRAILED] != 0.0 else STOPPED,
-                    )  # fmt: skip
-                elif not entered or settings[TARGET_AT_ENTRY] != 0.0:  # rows 12, 14, 15
-                    if _past_target(favourable, s[TARGET_PRICE], side, touch, columns[STEP, t]):
-                        trade = _take_targets(
-                            s, fills, trades, trade, t, columns, levels, shares, settings, favourable
-                        )
-                if asked[TRAIL_ROW] and s[POSITION] != 0.0:  # row 16
-                    if side * (favourable - s[EXTREME]) > 0.0:
-                        s[EXTREME] = favourable
-                    trailing = s[EXTREME] - side * levels[TRAIL_ROW, int(s[SIGNAL_BAR])]
-                    if side * (trailing - s[STOP]) > 0.0:
-                        s[STOP], s[TRAILED] = trailing, 1.0
-        if s[POSITION] != 0.0:
-            cost = 0.0
-            if s[POSITION] < 0.0:
-                cost += settings[BORROW] * -s[POSITION] * close * columns[YEAR_SHARE, t]
-            if s[CASH] < 0.0:
-                cost += settings[FINANCING] * -s[CASH] * columns[YEAR_SHARE, t]
-            if cost != 0.0:
-                s[CASH] -= cost
-                s[FINANCED] += cost
-                s[PNL] -= cost
-        marked = s[CASH] + s[POSITION] * close
-        equity[t], position[t] = marked, s[POSITION]
-        if not np.isfinite(marked):
-            equity[t:], position[t:] = np.nan, np.nan
-            return NOT_FINITE, trade
-        if marked <= 0.0 and s[HALTED_BAR] < 0.0:
-            s[HALTED_BAR] = t
-        bit = int(bits[t])
-        s[SIGNALS_LONG] += bit & LONG
-        s[SIGNALS_SHORT] += (bit & SHORT) >> 1
-        heard = LONG | SHORT  # the bits that can order anything; others leave a waiting order as it is
-        if s[POSITION] > 0.0:
-            heard = EXIT_LONG | (turning & SHORT)
-        elif s[POSITION] < 0.0:
-            heard = EXIT_SHORT | (turning & LONG)
-        if (bit & heard) != 0 or s[HALTED_BAR] >= 0.0:
-            _decide(s, t, bit, marked, levels, asked, settings)
+    return int(_loop(columns, events, bits, plan, settings, book, s, t0, t1, True))
+
+
+@_compiled
+def plain_loop(
+    columns: Floats, events: Bytes, bits: Bytes, plan: Plan, settings: Floats, book: Book, s: Floats,
+    t0: int, t1: int,
+) -> int:  # fmt: skip
+    """Do what `bar_loop` does without skipping a bar: the twin that tests compare it with, bit for bit."""
+    return int(_loop(columns, events, bits, plan, settings, book, s, t0, t1, False))
+
+
+@_compiled
+def finish_run(columns: Floats, settings: Floats, book: Book, s: Floats, n: int, close_out: bool) -> None:
+    """End a run after n bars: close or mark the position (row 18), count a waiting order.
+
+    ``close_out`` closes at the last close, with costs, and changes its equity and position, so
+    that the last bar is accumulated after this call. Copy ``s`` before, to read the next order or
+    to go on later.
+    """
     if s[PENDING_EXIT] != 0.0 or s[PENDING_SIDE] != 0.0:
         s[SIGNALS_UNFILLED] += 1.0
-    last[:] = s
-    if n > 0 and s[POSITION] != 0.0:
-        t = n - 1
-        if settings[CLOSE_AT_END] != 0.0:  # row 18, also where the bar has no volume
-            trade = _exit(
-                s, fills, trades, trade, t, stamps, abs(s[POSITION]), columns[CLOSE, t], slip,
-                fee_rate, END,
-            )  # fmt: skip
-            equity[t], position[t] = s[CASH], 0.0
-        else:
-            side, rest, close = np.sign(s[POSITION]), abs(s[POSITION]), columns[CLOSE, t]
-            s[EXIT_VALUE] += rest * close
-            s[PNL] += side * rest * (close - s[ENTRY_PRICE])
-            _write_trade(s, trades, trade, t, stamps, side, STILL_OPEN)
-            trade += 1
-    return DONE, trade
+    if n == 0 or s[POSITION] == 0.0 or s[BROKEN_BAR] >= 0.0:
+        return
+    t = n - 1
+    close, rest = columns[CLOSE, t], abs(s[POSITION])
+    if close_out:  # also where the bar has no volume
+        leave(s, book, t, columns[TS], rest, close, settings[SLIP], settings[FEE], END)
+        book.equity[t], book.position[t] = s[CASH], 0.0
+    else:
+        side = 1.0 if s[POSITION] > 0.0 else -1.0
+        s[EXIT_VALUE] += rest * close
+        s[PNL] += side * rest * (close - s[ENTRY_PRICE])
+        write_trade(s, book, t, columns[TS], side, STILL_OPEN)

@@ -1,7 +1,8 @@
 """Metrics of one run (`metrics`) by one compiled function, `summarise`, that sweeps use too.
 
-Undefined is NaN, never 0 or infinity. T bars, D days, M metrics. r = simple returns of equity,
-the first against the initial cash; daily returns are taken at the last bar of each UTC date.
+Undefined is NaN, never 0 or infinity. r = simple returns of equity, the first against the initial
+cash; daily returns are taken at the last bar of each UTC date. Moments come from power sums that
+`account` adds bar by bar. T bars, M metrics.
 """
 
 from __future__ import annotations
@@ -15,8 +16,9 @@ import numpy.typing as npt
 from numba import njit
 
 from engine.bars.model import Floats, Ints
-from engine.simulation.inputs import Bytes, annual_days, day_ends, years_between
-from engine.simulation.slots import FILL_COLUMNS, STILL_OPEN, TRADE_COLUMNS
+from engine.simulation import slots
+from engine.simulation.account import accumulate, book_trade, start_run
+from engine.simulation.inputs import annual_days, day_starts, years_between
 
 METRICS = (
     "roi", "cagr", "log_growth", "bps_per_bar", "sharpe", "sharpe_bar", "sortino",
@@ -33,160 +35,100 @@ METRICS = (
     N_TRADES, N_OBS, SUM_R, SUMSQ_R, SKEW, KURT, FINAL_EQUITY, YEARS, ANNUAL_DAYS,
 ) = range(30)  # fmt: skip
 
-# Columns of the kernel's trade and fill rows.
-T_FEES, T_SLIPPAGE, T_FINANCING, T_DIVIDENDS, T_PNL, T_REASON = (
-    TRADE_COLUMNS.index(name) for name in ("fees", "slippage", "financing", "dividends", "pnl", "reason")
-)
-F_QUANTITY, F_PRICE = FILL_COLUMNS.index("quantity"), FILL_COLUMNS.index("price")
-
 _compiled = njit(cache=True, nogil=True, error_model="numpy")
+SPREAD = 4e-16  # a sum of squared deviations up to n * SPREAD * sum of squares is rounding: no spread
 
 
 @_compiled
-def _sharpe_and_sortino(returns: Floats, periods: float) -> tuple[float, float]:
-    """Return mean/sd (ddof 1) and mean/downside deviation, both times sqrt(periods a year)."""
-    n = len(returns)
-    if n < 2:
-        return np.nan, np.nan
-    mean = returns.sum() / n
-    squares, downside = 0.0, 0.0
-    for r in returns:
-        squares += (r - mean) * (r - mean)
-        if r < 0.0:
-            downside += r * r
-    sharpe = mean / math.sqrt(squares / (n - 1)) * math.sqrt(periods) if squares > 0.0 else np.nan
-    sortino = mean / math.sqrt(downside / n) * math.sqrt(periods) if downside > 0.0 else np.nan
-    return sharpe, sortino
+def _spread(n: float, total: float, squares: float) -> float:
+    """Return the sum of squared deviations from the mean, 0 where only rounding is left."""
+    rest = squares - total * total / n
+    return rest if rest > SPREAD * n * squares else 0.0
 
 
 @_compiled
-def _path(
-    equity: Floats, position: Floats, close: Floats, day_end: Bytes, cash: float, scratch: Floats, out: Floats
+def _returns(
+    s: Floats, n: float, final: float, cash: float, years: float, annual: float, out: Floats
 ) -> None:
-    """Metrics of the equity and position path; ``scratch`` float64[2, >= T] is overwritten."""
-    n = len(equity)
-    peak = low = cash
-    peak_at, days, ruined = -1, 0, False
-    drawdown, drawdown_bars, held, net, gross, total = 0.0, 0, 0, 0.0, 0.0, 0.0
-    before, day_before, recovering = cash, cash, False
-    for t in range(n):
-        e = equity[t]
-        if e >= peak:
-            if recovering:
-                drawdown_bars, recovering = t - peak_at, False
-            peak = low = e
-            peak_at = t
-        elif e < low:  # division only here: the value is that of max(1 - e/peak) over all bars
-            low = e
-            if 1.0 - e / peak > drawdown:
-                drawdown, recovering = 1.0 - e / peak, True
-        scratch[0, t] = e / before - 1.0
-        before = e
-        if day_end[t]:
-            scratch[1, days] = e / day_before - 1.0
-            day_before = e
-            days += 1
-        ruined = ruined or not e > 0.0
-        total += e
-        if position[t] != 0.0:
-            held += 1
-            share = position[t] * close[t] / e
-            net += share
-            gross += abs(share)
-    if recovering:
-        drawdown_bars = n - 1 - peak_at
-    out[MAX_DRAWDOWN], out[MAX_DRAWDOWN_BARS] = drawdown, drawdown_bars
-    if n == 0:
-        return
-    out[EXPOSURE] = held / n
-    mean_equity, years = total / n, out[YEARS]
-    if years > 0.0 and mean_equity > 0.0:
-        out[TURNOVER] /= mean_equity * years
-    else:
-        out[TURNOVER] = np.nan
-    if ruined:
-        return  # returns on an equity of zero or less mean nothing
-    out[NET_EXPOSURE], out[GROSS_EXPOSURE] = net / n, gross / n
-    r = scratch[0, :n]
-    total_r = r.sum()
-    mean = total_r / n
-    squares, second, third, fourth = 0.0, 0.0, 0.0, 0.0
-    for x in r:
-        d = x - mean
-        squares += x * x
-        second += d * d
-        third += d * d * d
-        fourth += d * d * d * d
-    out[SUM_R], out[SUMSQ_R], out[BPS_PER_BAR] = total_r, squares, 1e4 * mean
+    """Metrics of bar and daily returns, from power sums."""
+    total, squares, cubes, fourths = s[slots.SUM_1], s[slots.SUM_2], s[slots.SUM_3], s[slots.SUM_4]
+    mean = total / n
+    out[SUM_R], out[SUMSQ_R], out[BPS_PER_BAR] = total, squares, 1e4 * mean
+    second = _spread(n, total, squares)
     if second > 0.0:
         variance = second / n
         if n > 1 and years > 0.0:
             out[SHARPE_BAR] = mean / math.sqrt(second / (n - 1)) * math.sqrt(n / years)
-        out[SKEW] = third / n / (variance * math.sqrt(variance))
-        out[KURT] = fourth / n / (variance * variance)
-    out[LOG_GROWTH] = 1e4 * math.log(equity[n - 1] / cash) / n  # the sum of logs telescopes
-    out[SHARPE], out[SORTINO] = _sharpe_and_sortino(scratch[1, :days], out[ANNUAL_DAYS])
+        third = cubes / n - mean * (3.0 * squares / n - 2.0 * mean * mean)
+        fourth = fourths / n - mean * (4.0 * cubes / n - mean * (6.0 * squares / n - 3.0 * mean * mean))
+        out[SKEW] = third / (variance * math.sqrt(variance))
+        out[KURT] = fourth / (variance * variance)
+    last = final / s[slots.DAY_EQUITY] - 1.0  # the day that the last bar ends
+    days, day_sum = s[slots.DAYS] + 1.0, s[slots.DAY_SUM] + last
+    day_squares = s[slots.DAY_SQUARES] + last * last
+    day_losses = s[slots.DAY_LOSSES] + (last * last if last < 0.0 else 0.0)
+    if days >= 2.0:
+        mean = day_sum / days
+        second = _spread(days, day_sum, day_squares)
+        if second > 0.0:
+            out[SHARPE] = mean / math.sqrt(second / (days - 1.0)) * math.sqrt(annual)
+        if day_losses > 0.0:
+            out[SORTINO] = mean / math.sqrt(day_losses / days) * math.sqrt(annual)
 
 
 @_compiled
-def summarise(
-    equity: Floats, position: Floats, close: Floats, day_end: Bytes, trades: Floats, fills: Floats,
-    cash: float, years: float, days_a_year: float, scratch: Floats, out: Floats,
-) -> None:  # fmt: skip
-    """Write all metrics of one run into ``out``, float64 array, shape (M,), in the order of METRICS.
+def summarise(s: Floats, cash: float, years: float, annual: float, core: bool, out: Floats) -> None:
+    """Write the metrics of one run into ``out``, by METRICS.
 
-    ``trades`` and ``fills`` are the kernel's rows (TRADE_COLUMNS, FILL_COLUMNS); ``scratch`` is
-    float64, shape (2, at least T), and is overwritten. NaN: where the table of `metrics` says so,
-    and in every path metric when equity is not finite.
+    Parameters
+    ----------
+    s : float64 array, shape (N_STATE,)
+        State after the last bar was accumulated and the last trade booked; not changed.
+    cash, years, annual : float
+        Initial cash, length of the run in years, annualisation factor of daily returns.
+    core : bool
+        True: only `add_drawdown` was called; metrics of returns, exposure and turnover stay NaN.
+    out : float64 array, shape (M,)
+        Written.
+
+    NaN: where the table of `metrics` says so, and in every path metric when equity is not finite.
     """
-    n = len(equity)
+    n, final = s[slots.BARS], s[slots.LAST_EQUITY]
     out[:] = np.nan
-    out[YEARS], out[ANNUAL_DAYS], out[N_OBS] = years, days_a_year, n
-    out[FEES] = out[SLIPPAGE] = out[FINANCING] = out[DIVIDENDS] = out[TURNOVER] = 0.0
-    for m in range(len(fills)):
-        out[TURNOVER] += fills[m, F_QUANTITY] * fills[m, F_PRICE]
-    closed, wins, gains, losses = 0, 0, 0.0, 0.0
-    for m in range(len(trades)):
-        out[FEES] += trades[m, T_FEES]
-        out[SLIPPAGE] += trades[m, T_SLIPPAGE]
-        out[FINANCING] += trades[m, T_FINANCING]
-        out[DIVIDENDS] += trades[m, T_DIVIDENDS]
-        if trades[m, T_REASON] != STILL_OPEN:
-            pnl = trades[m, T_PNL]
-            closed += 1
-            if pnl > 0.0:
-                wins += 1
-                gains += pnl
-            elif pnl < 0.0:
-                losses -= pnl
-    out[N_TRADES], out[GROSS_PROFIT] = closed, gains
-    if closed > 0:
-        out[WIN_RATE] = wins / closed
-    if losses > 0.0:
-        out[PROFIT_FACTOR] = gains / losses
-    final = equity[n - 1] if n > 0 else cash
+    out[YEARS], out[ANNUAL_DAYS], out[N_OBS] = years, annual, n
+    out[FEES], out[SLIPPAGE] = s[slots.TOTAL_FEES], s[slots.TOTAL_SLIPPAGE]
+    out[FINANCING], out[DIVIDENDS] = s[slots.TOTAL_FINANCED], s[slots.TOTAL_DIVIDENDS]
+    out[N_TRADES], out[GROSS_PROFIT] = s[slots.CLOSED], s[slots.GAINS]
+    if s[slots.CLOSED] > 0.0:
+        out[WIN_RATE] = s[slots.WINS] / s[slots.CLOSED]
+    if s[slots.LOSSES] > 0.0:
+        out[PROFIT_FACTOR] = s[slots.GAINS] / s[slots.LOSSES]
     out[FINAL_EQUITY] = final
     if not np.isfinite(final):
-        out[TURNOVER] = np.nan
         return
     out[ROI] = final / cash - 1.0
-    if n == 0:
-        out[TURNOVER] = np.nan
-    _path(equity, position, close, day_end, cash, scratch, out)
+    out[MAX_DRAWDOWN], out[MAX_DRAWDOWN_BARS] = s[slots.DRAWDOWN], s[slots.DRAWDOWN_BARS]
+    if s[slots.LOWEST] < s[slots.PEAK]:
+        drawdown = 1.0 - s[slots.LOWEST] / s[slots.PEAK]
+        if drawdown > out[MAX_DRAWDOWN]:
+            out[MAX_DRAWDOWN], out[MAX_DRAWDOWN_BARS] = drawdown, n - 1.0 - s[slots.PEAK_BAR]
     if years > 0.0 and final > 0.0:
         yearly = (final / cash) ** (1.0 / years) - 1.0
         if np.isfinite(yearly):  # a few hours, compounded over a year, may overflow
             out[CAGR] = yearly
             if out[MAX_DRAWDOWN] > 0.0:
                 out[CALMAR] = yearly / out[MAX_DRAWDOWN]
-
-
-def rows(table: Mapping[str, npt.NDArray[Any]], columns: tuple[str, ...]) -> Floats:
-    """Put the columns of a trade or fill table into rows, float64 array, shape (n, len(columns))."""
-    out = np.empty((len(table[columns[0]]), len(columns)))
-    for k, name in enumerate(columns):
-        out[:, k] = table[name]
-    return out
+    if n > 0.0 and s[slots.RUINED] == 0.0 and final > 0.0:
+        out[LOG_GROWTH] = 1e4 * math.log(final / cash) / n  # the sum of logs telescopes
+    if core or n == 0.0:
+        return
+    out[EXPOSURE] = s[slots.HELD] / n
+    mean_equity = (s[slots.EQUITY_SUM] + s[slots.SAME_BARS] * final) / n
+    if years > 0.0 and mean_equity > 0.0:
+        out[TURNOVER] = s[slots.TRADED_VALUE] / (mean_equity * years)
+    if s[slots.RUINED] == 0.0:  # returns on an equity of zero or less mean nothing
+        out[NET_EXPOSURE], out[GROSS_EXPOSURE] = s[slots.NET] / n, s[slots.GROSS] / n
+        _returns(s, n, final, cash, years, annual, out)
 
 
 def metrics(
@@ -255,10 +197,18 @@ def metrics(
     NaN: equity that is not finite makes every path metric NaN. All metrics of returns are NaN
     when equity was <= 0 at a close.
     """
+    state, settings = np.zeros(slots.N_STATE), np.zeros(slots.N_SETTINGS)
+    settings[slots.CASH_0] = initial_cash
+    start_run(state, settings)
+    for quantity, price in zip(fills["quantity"].tolist(), fills["price"].tolist(), strict=True):
+        state[slots.TRADED_VALUE] += abs(quantity) * price
+    parts = ("fees", "slippage", "financing", "dividends", "pnl", "reason")
+    columns = (np.asarray(trades[name], np.float64).tolist() for name in parts)
+    for fees, slippage, financing, dividends, pnl, reason in zip(*columns, strict=True):
+        book_trade(state, fees, slippage, financing, dividends, pnl, reason != slots.STILL_OPEN)
+    accumulate(np.array(equity), np.array(position), np.array(close), day_starts(ts), state, 0, len(equity))
     out = np.empty(len(METRICS))
     summarise(
-        np.array(equity), np.array(position), np.array(close), day_ends(ts),
-        rows(trades, TRADE_COLUMNS), rows(fills, FILL_COLUMNS), initial_cash,
-        years_between(ts, frame, calendar), annual_days(calendar), np.empty((2, len(equity))), out,
-    )  # fmt: skip
+        state, float(initial_cash), years_between(ts, frame, calendar), annual_days(calendar), False, out
+    )
     return dict(zip(METRICS, out.tolist(), strict=True))

@@ -45,17 +45,23 @@ class Reference:
         self.stop_distance = None if signals.stop is None else part(signals.stop)
         self.trail_distance = None if signals.trail is None else part(signals.trail)
         self.size_distance = None if signals.size_distance is None else part(signals.size_distance)
+        self.limit = None if signals.limit is None else part(signals.limit)
+        seen = [False]  # whether the series has had any volume, up to each bar
+        for volume in bars.volume[:stop].tolist():
+            seen.append(seen[-1] or volume > 0.0)
+        self.seen_volume = seen[start + 1 :]
         self.targets = [(part(distance), float(share)) for distance, share in signals.targets]
         self.size_kind = ("fraction", "risk", "units", "notional")[signals.size_kind]
         self.size_value = float(signals.size_value)
         self.rules = execution
         self.fee_rate, self.slip = execution.fee_bps / 1e4, execution.slippage_bps / 1e4
         names = ("signals_long", "signals_short", "conflicts", "orders_cut", "orders_refused",
-                 "refused_levels", "signals_unfilled", "entry_beyond_stop")  # fmt: skip
+                 "refused_levels", "signals_unfilled", "entry_beyond_stop", "limits_expired")  # fmt: skip
         self.counters = dict.fromkeys(names, 0)
         self.cash, self.units = execution.initial_cash, 0.0
         self.pending_exit: str | None = None
-        self.pending_entry: tuple[int, int, float] | None = None  # side, signal bar, equity there
+        # side, signal bar, equity there, limit or None
+        self.pending_entry: tuple[int, int, float, float | None] | None = None
         self.halted_at: int | None = None
         self.trade: dict[str, Any] = {}
         self.fills: list[dict[str, Any]] = []
@@ -65,24 +71,30 @@ class Reference:
         self._loop()
 
     def _loop(self) -> None:
-        any_volume = any(v > 0.0 for v in self.volume)
         for t in range(len(self.ts)):
-            entered = False
+            entered = ""
             self._dividend(t)  # 6a
-            if self.volume[t] > 0.0 or not any_volume or self.rules.fill_on_zero_volume:  # 6
-                if self.pending_exit is not None:  # 7
-                    self._exit(t, abs(self.units), self.open[t], self.slip, self.pending_exit)
+            trades = self.volume[t] > 0.0 or not self.seen_volume[t] or self.rules.fill_on_zero_volume  # 6
+            if trades:
+                if self.pending_exit is not None:  # 4, 7
+                    self._exit(t, self._exit_quantity(), self.open[t], self.slip, self.pending_exit)
                     self.pending_exit = None
-                if self.pending_entry is not None:  # 8
+                if self.pending_entry is not None:  # 8, 9
                     entered = self._enter(t, *self.pending_entry)
                     self.pending_entry = None
                 stopped = self.units != 0.0 and self._stop(t)  # 10, 11, 13
                 if not stopped and self.units != 0.0:
-                    if not entered or self.rules.target_in_entry_bar == "after_open_entry":  # 14
+                    known_path = entered == "open" and self.rules.target_in_entry_bar == "after_open_entry"
+                    if not entered or known_path:  # 14
                         self._targets(t)  # 12, 15
                 if self.units != 0.0:
                     self._trail(t)  # 16
+            elif self.pending_entry is not None and self.pending_entry[3] is not None:
+                self.pending_entry = None  # a limit is good for one bar only
+                self.counters["limits_expired"] += 1
             self._interest(t)
+            if trades and self.units != 0.0 and self.rules.max_bars is not None:
+                self._too_long(t)  # 17
             self._mark(t)
             self._decide(t)  # 1, 3, 4, 5, 19
         if self.pending_exit is not None or self.pending_entry is not None:
@@ -137,11 +149,38 @@ class Reference:
         self.counters["orders_cut"] += int(cut)
         return quantity
 
-    def _enter(self, t: int, side: int, signal_bar: int, equity: float) -> bool:
-        price = self.open[t] * (1.0 + self.slip) if side > 0 else self.open[t] * (1.0 - self.slip)
+    def _reached(self, t: int, price: float, *, sell: bool) -> bool:
+        """Rows 9, 12: whether bar t fills a limit; a millionth of a tick less is no less."""
+        tick = self.step[t]
+        if self.rules.limit_fill == "touch" or tick > 0.0:
+            beyond = 0.0 if self.rules.limit_fill == "touch" else tick
+            slack = 1e-6 * tick
+            if sell:
+                return self.high[t] - (price + beyond) >= -slack
+            return self.low[t] - (price - beyond) <= slack
+        return self.high[t] > price if sell else self.low[t] < price
+
+    def _limit_price(self, t: int, side: int, limit: float) -> float | None:
+        """Row 9: the price at which a limit entry fills in bar t, None = it does not."""
+        if not self._reached(t, limit, sell=side < 0):
+            return None
+        improves = self.open[t] < limit if side > 0 else self.open[t] > limit
+        return self.open[t] if improves and self.rules.limit_improvement else limit
+
+    def _enter(self, t: int, side: int, signal_bar: int, equity: float, limit: float | None) -> str:
+        """Fill an entry; return "open", "limit" or, where none was filled, ""."""
+        if limit is None:
+            reference = self.open[t]
+            price = reference * (1.0 + self.slip) if side > 0 else reference * (1.0 - self.slip)
+        else:
+            found = self._limit_price(t, side, limit)
+            if found is None:
+                self.counters["limits_expired"] += 1
+                return ""
+            price = reference = found
         quantity = self._quantity(signal_bar, equity, price)
         if quantity == 0.0:
-            return False
+            return ""
         base = self.close[signal_bar] if self.rules.level_base == "signal_close" else price
         far = math.inf if self.stop_distance is None else self.stop_distance[signal_bar]
         self.trade = {
@@ -154,12 +193,20 @@ class Reference:
                 for distance, share in self.targets
             ],
         }  # fmt: skip
-        fee = self._fill(t, side, quantity, price, self.open[t], "entry")
+        fee = self._fill(t, side, quantity, price, reference, "entry")
         self.trade["pnl"] = -fee
         self.units = quantity if side > 0 else -quantity
         stop = self.trade["stop"]
         self.counters["entry_beyond_stop"] += int(self.open[t] <= stop if side > 0 else self.open[t] >= stop)
-        return True
+        return "open" if limit is None else "limit"
+
+    def _exit_quantity(self) -> float:
+        """Row 4: an exit signal closes a fraction of the initial quantity, other exits close all."""
+        rest, share = abs(self.units), self.rules.exit_fraction
+        if self.pending_exit != "signal" or share == 1.0:
+            return rest
+        quantity = max(self._whole_lots(share * self.trade["quantity"]), self.rules.lot)
+        return quantity if rest - quantity > 1e-12 * self.trade["quantity"] else rest
 
     def _exit(self, t: int, quantity: float, reference: float, slip: float, reason: str) -> None:
         long = self.units > 0.0
@@ -191,17 +238,11 @@ class Reference:
         return True
 
     def _targets(self, t: int) -> None:
-        tick, touch, trade = self.step[t], self.rules.limit_fill == "touch", self.trade
+        trade = self.trade
         while self.units != 0.0 and trade["targets"]:
             target, share = trade["targets"][0]
             long = self.units > 0.0
-            if touch:
-                filled = self.high[t] >= target if long else self.low[t] <= target
-            elif tick > 0.0:
-                filled = self.high[t] >= target + tick if long else self.low[t] <= target - tick
-            else:
-                filled = self.high[t] > target if long else self.low[t] < target
-            if not filled:
+            if not self._reached(t, target, sell=long):
                 return
             del trade["targets"][0]
             rest = abs(self.units)
@@ -211,6 +252,14 @@ class Reference:
             if quantity > 0.0:
                 gapped = self.open[t] >= target if long else self.open[t] <= target
                 self._exit(t, quantity, self.open[t] if gapped else target, 0.0, "target")
+                if self.rules.breakeven_after_first:
+                    self._break_even(long)
+
+    def _break_even(self, long: bool) -> None:
+        """Row 15: the stop moves to the entry price, which acts from the next bar on."""
+        entry, stop = self.trade["entry_price"], self.trade["stop"]
+        if entry > stop if long else entry < stop:
+            self.trade["stop"], self.trade["trailed"] = entry, False
 
     def _trail(self, t: int) -> None:
         if self.trail_distance is None:
@@ -226,6 +275,13 @@ class Reference:
             tighter = stop < trade["stop"]
         if tighter:
             trade["stop"], trade["trailed"] = stop, True
+
+    def _too_long(self, t: int) -> None:
+        """Row 17: out at the close of the m-th bar after the entry bar."""
+        assert self.rules.max_bars is not None  # noqa: S101
+        if t - self.trade["entry_bar"] >= self.rules.max_bars:
+            self._exit(t, abs(self.units), self.close[t], self.slip, "max_bars")
+            self.pending_exit = None
 
     def _interest(self, t: int) -> None:
         """Borrow on short notional and interest on negative cash, since the close before."""
@@ -280,13 +336,17 @@ class Reference:
 
     def _order_entry(self, t: int, side: int) -> None:
         asked = [distance[t] for distance, _ in self.targets]
-        for column in (self.stop_distance, self.trail_distance, self.size_distance):
+        for column in (self.stop_distance, self.trail_distance, self.size_distance, self.limit):
             if column is not None:
                 asked.append(column[t])
-        if all(0.0 < distance < math.inf for distance in asked):
-            self.pending_entry = (side, t, self.equity[t])
-        else:
+        if not all(0.0 < distance < math.inf for distance in asked):
             self.counters["refused_levels"] += 1
+            return
+        limit = None if self.limit is None else self.limit[t]
+        if limit is not None and self.step[t] > 0.0:  # row 9: buys round down, sells up
+            steps = limit / self.step[t]
+            limit = (math.floor(steps + 1e-9) if side > 0 else math.ceil(steps - 1e-9)) * self.step[t]
+        self.pending_entry = (side, t, self.equity[t], limit)
 
     def _finish(self) -> None:
         t = len(self.ts) - 1

@@ -47,7 +47,7 @@ class Case:
 
     def simulate(
         self, rows, *, stop=None, targets=(), trail=None, bits=None, volume=None, dividend=None,
-        adj=None, size=(2, 1.0), size_distance=None, **execution,
+        adj=None, size=(2, 1.0), size_distance=None, limit=None, **execution,
     ):  # fmt: skip
         from engine.simulation import simulate
 
@@ -68,6 +68,7 @@ class Case:
         signals = Signals(
             told.astype(np.uint8), column(stop), tuple((column(d), share) for d, share in targets),
             column(trail), size[0], size[1], column(size_distance),
+            None if limit is None else column(self.price(limit)),
         )  # fmt: skip
         settings = {**FREE, "close_at_end": False, **execution}
         return simulate(bars, signals, Execution(**settings), start=0, stop=n)
@@ -128,6 +129,9 @@ def _random_case(seed):
     base = distance(1.0)
     kind = int(rng.integers(4))
     stop = distance(1.5) if rng.random() < 0.7 else None
+    limit = bars.close + np.round(rng.normal(0.0, 1.0, n), 3)  # a price, better or worse than the close
+    limit = np.where(rng.random(n) < 0.5, np.round(limit, 2), limit)  # on the tick: exact ties
+    limit[rng.random(n) < 0.03] = rng.choice([np.nan, 0.0, -1.0, np.inf])
     signals = Signals(
         bits,
         stop,
@@ -136,6 +140,7 @@ def _random_case(seed):
         kind,
         float(rng.choice([[0.5, 1.0, 3.0], [0.01, 0.05, 0.3], [1.0, 7.5, 3000.0], [900.0, 5e4, 2e5]][kind])),
         distance(1.0) if kind == 1 else None,
+        limit if rng.random() < 0.4 else None,
     )
     execution = Execution(
         initial_cash=float(rng.choice([1000.0, 1e5])),
@@ -144,6 +149,10 @@ def _random_case(seed):
         min_qty=float(rng.choice([0.0, 2.0])),
         limit_fill=str(rng.choice(["through", "touch"])),
         level_base=str(rng.choice(["fill", "signal_close"])),
+        limit_improvement=bool(rng.random() < 0.3),
+        breakeven_after_first=bool(rng.random() < 0.4),
+        exit_fraction=float(rng.choice([1.0, 0.5, 0.3], p=[0.6, 0.2, 0.2])),
+        max_bars=[None, None, None, 0, 3, 20][int(rng.integers(6))],
         target_in_entry_bar=str(rng.choice(["never", "after_open_entry"])),
         on_opposite=str(rng.choice(["hold", "reverse"])),
         fill_on_zero_volume=bool(rng.random() < 0.2),

@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from engine.bars.synthetic import make_bars
 from engine.errors import ConfigError, SimulationError
 from engine.features.table import FeatureSet
-from engine.simulation import Execution, run, simulate, warm
+from engine.simulation import Execution, run, simulate, warm, workspace_of
 from engine.simulation.backtest import strategy_signals
 from engine.strategies.registry import get
-from engine.strategies.rules import Signals
+from engine.strategies.rules import Notional, Risk, Rules, Signals, Units, sma
 
 QUIET = (100.0, 101.0, 99.0, 100.0)
 
@@ -38,7 +38,7 @@ def test_the_next_order_is_the_order_that_one_more_bar_fills(random_case, seed):
         if after.reasons[reason] in ("entry", "signal", "reverse", "ruin")
     ]
     if order.action == "enter":
-        refused = after.counters["orders_refused"] > 0
+        refused = after.counters["orders_refused"] + after.counters["limits_expired"] > 0
         entries = [fill for fill in at_open if fill[0] == "entry"]
         assert [side for _, side, _ in entries] == [order.side] or (refused and not entries)
         assert order.reverses == any(reason == "reverse" for reason, _, _ in at_open)
@@ -85,7 +85,7 @@ def features():
 
 def test_run_is_simulate_on_the_strategys_signals(features):
     execution = Execution(tick=0.01)
-    signals = strategy_signals(features, get("trend"), {"fast": 5, "slow": 20}, "both")
+    signals = strategy_signals(features, get("trend"), {"fast": 5, "slow": 20}, execution)
     a = run(features, get("trend"), {"fast": 5, "slow": 20}, execution, start=50, stop=400)
     b = simulate(features.bars, signals, execution, start=50, stop=400)
     assert a.trades_hash == b.trades_hash
@@ -102,7 +102,7 @@ def test_sides_long_never_sells_short(features):
 
 
 def test_a_levels_strategy_has_no_rules_to_run(features):
-    with pytest.raises(ConfigError, match="kind levels"):
+    with pytest.raises(ConfigError, match="strategy levels_entry_exit on TEST .* has no rules"):
         run(features, get("levels_entry_exit"), {}, Execution(), start=0, stop=400)
 
 
@@ -152,6 +152,119 @@ def test_signals_that_no_run_can_use_are_refused(signals, text):
         simulate(make_bars(1, 10), signals, Execution(), start=0, stop=10)
 
 
+PARAMS = {"fast": 5, "slow": 20, "adx_min": 0.0}
+
+
+def everything(result):
+    """All that a result holds, as bytes."""
+    tables = [*result.fills.values(), *result.trades.values(), np.array(list(result.metrics.values()))]
+    return (
+        [column.tobytes() for column in (result.equity, result.position, *tables)],
+        result.counters, result.trades_hash, result.status, repr(result.next_order),
+    )  # fmt: skip
+
+
+def test_the_pruning_callback_is_told_the_return_so_far_and_changes_nothing(features):
+    execution = Execution(tick=0.01)
+    told = []
+    plain = run(features, get("trend"), PARAMS, execution, start=20, stop=400)
+    heard = run(
+        features, get("trend"), PARAMS, execution, start=20, stop=400,
+        pruning_callback=lambda step, value: told.append((step, value)),
+    )  # fmt: skip
+    assert told == [(step, plain.equity[step - 1] / 100_000.0 - 1.0) for step in (100, 200, 300)]
+    assert everything(heard) == everything(plain)
+    assert heard.pruned_at is None
+
+
+def test_the_last_bar_is_no_step(features):
+    steps = []
+    run(
+        features, get("trend"), PARAMS, Execution(), start=0, stop=400, prune_every=200,
+        pruning_callback=lambda step, value: steps.append(step),
+    )  # fmt: skip
+    assert steps == [200]
+
+
+def test_true_stops_the_run_there_and_forces_nothing(features):
+    execution = Execution(tick=0.01)
+    whole = run(features, get("trend"), PARAMS, execution, start=20, stop=400)
+    part = run(features, get("trend"), PARAMS, Execution(tick=0.01, close_at_end=False), start=20, stop=220)
+    pruned = run(
+        features, get("trend"), PARAMS, execution, start=20, stop=400,
+        pruning_callback=lambda step, value: step == 200,
+    )  # fmt: skip
+    assert (pruned.status, pruned.pruned_at) == ("pruned", 200)
+    assert pruned.equity.tobytes() == whole.equity[:200].tobytes()
+    assert everything(pruned)[0] == everything(part)[0]
+    assert pruned.reasons[pruned.trades["reason"][-1]] == "open"
+
+
+def test_an_exception_of_the_callback_arrives_unchanged(features):
+    broken = OSError("storage")
+
+    def callback(step, value):
+        raise broken
+
+    with pytest.raises(OSError, match="storage") as caught:
+        run(features, get("trend"), PARAMS, Execution(), start=0, stop=400, pruning_callback=callback)
+    assert caught.value is broken
+
+
+def test_prune_every_must_be_at_least_one_bar(features):
+    with pytest.raises(ConfigError, match="prune_every was 0; expected a number of bars >= 1"):
+        run(features, get("trend"), PARAMS, Execution(), start=0, stop=400, prune_every=0)
+
+
+def test_a_workspace_is_reused_without_a_trace_of_the_run_before(features):
+    execution = Execution(tick=0.01)
+    work = workspace_of(features, execution, 20, 400)
+    fresh = run(features, get("trend"), PARAMS, execution, start=20, stop=400)
+    run(
+        features, get("trend"), {"fast": 3}, execution, start=20, stop=400, workspace=work,
+        pruning_callback=lambda step, value: True,
+    )  # fmt: skip
+    first = run(features, get("trend"), PARAMS, execution, start=20, stop=400, workspace=work)
+    kept = first.trades["pnl"].tobytes()
+    assert everything(first) == everything(fresh)
+    run(features, get("trend"), {"fast": 3}, execution, start=20, stop=400, workspace=work)
+    assert first.trades["pnl"].tobytes() == kept
+
+
+def test_a_workspace_of_something_else_is_refused(features):
+    work = workspace_of(features, Execution(), 20, 400)
+    for execution, start in ((Execution(), 21), (Execution(fee_bps=1.0), 20)):
+        with pytest.raises(ConfigError, match=r"the workspace is of TEST, bars \[20, 400\)"):
+            run(features, get("trend"), PARAMS, execution, start=start, stop=400, workspace=work)
+
+
+def test_a_strategy_without_a_size_takes_that_of_the_settings(features):
+    class Plain:
+        @staticmethod
+        def rules(p):
+            return Rules(enter_long=sma("close", 3) > sma("close", 9), exit_long=sma("close", 3) < 0)
+
+    Plain.name, Plain.kind, Plain.parameters, Plain.relations = "plain", "rules", {}, ()
+
+    def first(size):
+        execution = Execution(size=size, slippage_bps=0.0)
+        result = run(features, Plain, {}, execution, start=20, stop=60)
+        signals = strategy_signals(features, Plain, {}, execution)
+        again = simulate(features.bars, signals, execution, start=20, stop=60)
+        assert everything(result) == everything(again)
+        return result.fills["quantity"][0], result.fills["price"][0], result.fills["ts"][0]
+
+    assert first(Units(7.0))[0] == 7.0
+    quantity, price, _ = first(Notional(500.0))
+    assert quantity == pytest.approx(500.0 / price)
+    quantity, price, ts = first(Risk(0.001, atr=2.0))
+    signal = int(np.searchsorted(features.bars.ts, ts)) - 1
+    assert quantity == pytest.approx(100.0 / (2.0 * features.column("atr.n=14")[signal]))
+    for ask in (strategy_signals, lambda *a: run(*a, start=20, stop=60)):
+        with pytest.raises(ConfigError, match="takes the stop's distance, but there is no stop"):
+            ask(features, Plain, {}, Execution(size=Risk(0.01)))
+
+
 PROGRAM = """
 from engine.bars.synthetic import make_bars
 from engine.features.table import FeatureSet
@@ -182,9 +295,13 @@ def test_importing_the_package_loads_no_compiler():
 
 
 def test_warm_compiles_every_kernel():
-    from engine.simulation import inputs, kernel, metrics
+    from engine.simulation import account, fills, inputs, kernel, metrics, signals
 
     warm()
     simulate(make_bars(1, 30), Signals(np.ones(30, np.uint8)), Execution(), start=3, stop=20)
-    for function in (kernel.bar_loop, kernel.order_quantity, metrics.summarise, inputs._broken_rows):
+    run(FeatureSet(make_bars(1, 300), 0.01), get("trend"), {}, Execution(), start=3, stop=200)
+    for function in (
+        kernel.bar_loop, kernel.finish_run, account.accumulate, fills.order_quantity, metrics.summarise,
+        inputs._broken_rows, signals.signal_bits,
+    ):  # fmt: skip
         assert len(function.signatures) == 1  # a second one would be compiled in the middle of a run

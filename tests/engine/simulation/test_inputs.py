@@ -6,7 +6,7 @@ import pytest
 from engine.bars.model import Bars
 from engine.bars.synthetic import make_bars
 from engine.errors import ConfigError, DataError
-from engine.simulation.inputs import YEAR_SHARE, Execution, adjusted_tick, day_ends, prepare
+from engine.simulation.inputs import YEAR_SHARE, Execution, adjusted_tick, day_starts, prepare
 
 DAY_US = 86_400_000_000
 
@@ -67,6 +67,11 @@ def test_a_span_outside_the_bars_is_refused(span):
         ({"leverage": float("nan")}, r"execution.leverage was nan; expected a number > 0"),
         ({"tick": -0.01}, r"execution.tick was -0.01; expected a number >= 0"),
         ({"fee_bps": 10_000.0}, r"execution.fee_bps was 10000.0; expected < 10000"),
+        ({"exit_fraction": 0.0}, r"execution.exit_fraction was 0.0; expected a number > 0"),
+        ({"exit_fraction": 1.5}, r"execution.exit_fraction was 1.5; expected > 0 and <= 1"),
+        ({"max_bars": -1}, r"execution.max_bars was -1; expected a whole number >= 0, or None"),
+        ({"max_bars": 2.5}, r"execution.max_bars was 2.5; expected a whole number >= 0, or None"),
+        ({"size": 1.0}, r"execution.size was 1.0; expected Fraction, Risk, Units or Notional"),
         ({"on_opposite": "reverse", "sides": "long"}, r"no short side to turn to"),
     ],
 )
@@ -75,10 +80,10 @@ def test_settings_outside_their_range_are_refused(setting, text):
         Execution(**setting)
 
 
-def test_days_end_at_the_last_bar_of_each_utc_date_and_at_the_end():
+def test_days_start_at_the_first_bar_of_each_later_utc_date():
     ts = np.arange(5, dtype=np.int64) * (DAY_US // 2)
-    assert day_ends(ts).tolist() == [0, 1, 0, 1, 1]
-    assert day_ends(ts[:0]).tolist() == []
+    assert day_starts(ts).tolist() == [0, 0, 1, 0, 1]
+    assert day_starts(ts[:0]).tolist() == []
 
 
 def test_a_stock_week_end_counts_three_days():
@@ -97,3 +102,21 @@ def test_each_bar_has_the_raw_tick_on_its_own_basis():
 def test_the_tick_of_adjusted_prices():
     bars = changed(make_bars(1, 10), adj=([0, 1], 4.0))
     assert adjusted_tick(bars, 0.01) == 0.0025
+
+
+def test_no_value_of_a_span_depends_on_later_bars():
+    bars = make_bars(1, 300, "1h")
+    volume = np.where(np.arange(300) < 40, 0.0, bars.volume)
+    bars = changed(bars, volume=(slice(None), volume))
+    long, short = prepare(bars, Execution(tick=0.01), 10, 300), prepare(bars, Execution(tick=0.01), 10, 60)
+    assert long.columns[:, :50].tobytes() == short.columns.tobytes()
+    assert long.events[:50].tobytes() == short.events.tobytes()
+    assert long.day_start[:50].tobytes() == short.day_start.tobytes()
+
+
+def test_orders_fill_without_volume_until_the_series_has_had_any():
+    volume = np.array([0.0, 0.0, 5.0, 0.0, 5.0])
+    bars = changed(make_bars(1, 5), volume=(slice(None), volume))
+    assert prepare(bars, Execution(), 0, 5).events.tolist() == [0, 0, 0, 1, 0]
+    assert prepare(bars, Execution(), 3, 5).events.tolist() == [1, 0]
+    assert prepare(bars, Execution(fill_on_zero_volume=True), 0, 5).events.tolist() == [0] * 5

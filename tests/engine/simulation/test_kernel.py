@@ -1,6 +1,6 @@
 """One named test per row of the fill table; `case` runs each long and, mirrored, short.
 
-Rows 9 (limit entries), 17 (max_bars) and 20 (chunks) are not built.
+More on limit entries and sizes in test_fills.py, row 20 (pieces) in test_kernel_pieces.py.
 """
 
 import numpy as np
@@ -65,6 +65,21 @@ def test_row_4_a_second_entry_bit_is_ignored(case):
     assert len(result.fills["ts"]) == 1
 
 
+def test_row_4_an_exit_bit_may_close_a_fraction_of_the_initial_quantity(case):
+    bits = {1: EXIT, 2: EXIT, 3: EXIT}
+    result = case.simulate([QUIET] * 5, bits=bits, exit_fraction=0.4, size=(2, 10.0))
+    assert result.fills["quantity"].tolist() == [10.0, 4.0, 4.0, 2.0]
+    assert case.exits(result) == [(bar, 100.0, "signal") for bar in (2, 3, 4)]
+    assert result.trades["bars_held"].tolist() == [3]
+
+
+def test_row_4_a_fraction_below_a_lot_closes_one_lot(case):
+    result = case.simulate([QUIET] * 3, bits={1: EXIT}, exit_fraction=0.1, size=(2, 3.0), lot=1.0)
+    assert result.fills["quantity"].tolist() == [3.0, 1.0]
+    waiting = case.simulate([QUIET] * 1, bits={1: EXIT}, exit_fraction=0.1, size=(2, 3.0), lot=1.0)
+    assert (waiting.next_order.action, waiting.next_order.quantity) == ("exit", 1.0)
+
+
 def test_row_5_an_opposite_entry_is_ignored_by_default(case):
     result = case.simulate([QUIET] * 3, bits={1: OPPOSITE})
     assert len(result.fills["ts"]) == 1
@@ -120,6 +135,12 @@ def test_row_6a_a_dividend_is_paid_once_to_the_holder_over_the_close(case):
     assert result.trades["pnl"] == pytest.approx([side])
 
 
+def test_row_6a_a_later_split_changes_nothing(case):
+    paid = dict(dividend=np.array([0.0, 0.0, 1.0, 0.0]))
+    split = case.simulate([QUIET] * 3, adj=np.array([2.0, 2.0, 2.0, 1.0]), **paid)
+    assert split.equity.tolist() == case.simulate([QUIET] * 3, **paid).equity.tolist()
+
+
 def test_row_6a_an_entry_at_that_open_gets_none_and_an_exit_does(case):
     entered = case.simulate([QUIET] * 2, dividend=np.array([0.0, 1.0, 0.0]))
     assert entered.trades["dividends"].tolist() == [0.0]
@@ -132,6 +153,24 @@ def test_rows_7_and_8_market_orders_pay_slippage_on_both_sides(case):
     side = 1.0 if case.side == "long" else -1.0
     assert result.fills["price"] == pytest.approx([100.0 + side, 100.0 - side])
     assert result.trades["slippage"] == pytest.approx([2.0])
+
+
+@pytest.mark.parametrize(
+    ("low", "settings", "fills"),
+    [
+        (97.99, {}, [98.0]),  # one tick through the limit
+        (98.0, {}, []),
+        (98.0, {"limit_fill": "touch"}, [98.0]),
+        (97.995, {"tick": 0.0}, [98.0]),
+        (98.0, {"tick": 0.0}, []),
+    ],
+)
+def test_row_9_a_limit_entry_fills_at_its_price_without_slippage_for_one_bar_only(case, low, settings, fills):
+    rows = [(100.0, 101.0, low, 100.0), (100.0, 101.0, 90.0, 100.0)]
+    result = case.simulate(rows, limit=98.0, slippage_bps=100.0, **settings)
+    assert result.fills["price"].tolist() == [case.price(price) for price in fills]
+    assert result.counters["limits_expired"] == 1 - len(fills)
+    assert result.trades["slippage"].tolist() == [0.0] * len(fills)
 
 
 @pytest.mark.parametrize(
@@ -192,6 +231,16 @@ def test_row_14_the_target_does_not_fill_in_the_entry_bar_unless_allowed(case):
     assert case.exits(allowed) == [(1, 110.0, "target")]
 
 
+def test_row_15_break_even_after_the_first_target_acts_from_the_next_bar(case):
+    rows = [QUIET, (104.0, 111.0, 99.0, 109.0), (109.0, 109.0, 99.0, 100.0)]
+    targets = ((10.0, 0.5), (20.0, 1.0))
+    result = case.simulate(rows, stop=5.0, targets=targets, breakeven_after_first=True)
+    assert case.exits(result) == [(2, 110.0, "target"), (3, 100.0, "stop")]
+    assert case.exits(case.simulate(rows, stop=5.0, targets=targets)) == [(2, 110.0, "target")]
+    without_stop = case.simulate(rows, targets=targets, breakeven_after_first=True)
+    assert case.exits(without_stop) == [(2, 110.0, "target"), (3, 100.0, "stop")]
+
+
 def test_row_15_targets_close_shares_of_the_initial_quantity(case):
     rows = [QUIET, (104.0, 111.0, 103.0, 109.0), (109.0, 121.0, 108.0, 120.0)]
     result = case.simulate(rows, targets=((10.0, 0.5), (20.0, 1.0)), fee_bps=10.0)
@@ -237,6 +286,25 @@ def test_row_16_the_trailing_stop_never_loosens_and_waits_behind_no_volume(case)
     assert case.exits(result) == [(4, 100.0, "trail")]
 
 
+@pytest.mark.parametrize(("max_bars", "bar"), [(0, 1), (2, 3)])
+def test_row_17_max_bars_closes_at_the_close_with_slippage(case, max_bars, bar):
+    rows = [QUIET, QUIET, (100.0, 104.0, 99.0, 103.0), QUIET]
+    result = case.simulate(rows, max_bars=max_bars, slippage_bps=100.0)
+    close = case.price(100.0 if bar == 1 else 103.0)
+    assert [(b, reason) for b, _, reason in case.exits(result)] == [(bar, "max_bars")]
+    assert result.fills["price"][1] == pytest.approx(close * (0.99 if case.side == "long" else 1.01))
+    assert result.trades["bars_held"].tolist() == [max_bars]
+    assert result.position[bar] == 0.0
+
+
+def test_row_17_waits_for_a_bar_with_volume_and_a_stop_comes_first(case):
+    volume = np.array([1000.0, 1000.0, 0.0, 1000.0])
+    waits = case.simulate([QUIET] * 3, max_bars=1, volume=volume)
+    assert case.exits(waits) == [(3, 100.0, "max_bars")]
+    stopped = case.simulate([QUIET, (100.0, 100.0, 94.0, 96.0)], max_bars=1, stop=5.0)
+    assert case.exits(stopped) == [(2, 95.0, "stop")]
+
+
 def test_row_18_the_last_bar_closes_with_costs_or_leaves_the_trade_open(case):
     closed = case.simulate([QUIET, QUIET], close_at_end=True, slippage_bps=100.0)
     side = 1.0 if case.side == "long" else -1.0
@@ -273,68 +341,9 @@ def test_a_distance_that_is_no_distance_refuses_the_entry(case, level, distance)
     assert result.status == "blocked"
 
 
-def test_size_fraction_1_spends_exactly_all_cash(case):
-    result = case.simulate([QUIET], size=(0, 1.0), initial_cash=1000.0, fee_bps=10.0)
-    assert result.fills["quantity"][0] == pytest.approx(9.990010, abs=5e-7)
-    if case.side == "long":
-        assert result.equity[-1] - result.position[-1] * 100.0 == pytest.approx(0.0, abs=1e-9)
-    assert result.counters["orders_cut"] == 0
-
-
-def test_size_risk_units_and_notional(case):
-    risk = case.simulate([QUIET], size=(1, 0.01), size_distance=4.0)
-    assert risk.fills["quantity"][0] == 100_000.0 * 0.01 / 4.0
-    assert case.simulate([QUIET], size=(2, 7.0)).fills["quantity"][0] == 7.0
-    assert case.simulate([QUIET], size=(3, 5000.0)).fills["quantity"][0] == 50.0
-
-
-def test_the_cash_rule_cuts_or_refuses(case):
-    cut = case.simulate([QUIET], size=(2, 3000.0))
-    assert (cut.fills["quantity"][0], cut.counters["orders_cut"]) == (1000.0, 1)
-    levered = case.simulate([QUIET], size=(2, 3000.0), leverage=2.0)
-    assert levered.fills["quantity"][0] == 2000.0
-    refused = case.simulate([QUIET], size=(2, 3000.0), cash_rule="refuse")
-    assert (refused.status, refused.counters["orders_refused"]) == ("blocked", 1)
-
-
-def test_lots_round_down_and_small_orders_are_refused(case):
-    assert case.simulate([QUIET], size=(2, 7.9), lot=2.0).fills["quantity"][0] == 6.0
-    assert case.simulate([QUIET], size=(2, 1.9), lot=2.0).counters["orders_refused"] == 1
-    assert case.simulate([QUIET], size=(2, 1.9), min_qty=2.0).counters["orders_refused"] == 1
-
-
-def test_borrow_is_charged_on_short_notional_by_elapsed_time(case):
-    result = case.simulate([QUIET] * 3, borrow_bps_year=365.25)
-    daily = 100.0 * 365.25 / 1e4 / 365.25
-    expected = 0.0 if case.side == "long" else 3 * daily
-    assert result.trades["financing"] == pytest.approx([expected])
-    assert result.equity[-1] == pytest.approx(100_000.0 - expected)
-
-
-def test_financing_is_charged_on_negative_cash(case):
-    result = case.simulate(
-        [QUIET], size=(0, 3.0), leverage=3.0, initial_cash=1000.0, financing_bps_year=365.25
-    )
-    expected = 2000.0 * 365.25 / 1e4 / 365.25 if case.side == "long" else 0.0
-    assert result.trades["financing"] == pytest.approx([expected])
-    assert result.trades["pnl"] == pytest.approx([-expected])
-
-
 def test_more_fills_than_the_first_buffers_hold(case):
     bars = 2500
     bits = {t: ENTER if t % 2 == 0 else EXIT for t in range(bars)}
     result = case.simulate([QUIET] * (bars - 1), bits=bits)
     assert len(result.fills["ts"]) == bars - 1
     assert len(result.trades["pnl"]) == bars // 2
-
-
-@pytest.mark.parametrize(("adj", "high", "fills"), [
-    (1.0, 105.01, True), (1.0, 105.008, False),
-    (2.0, 105.005, True), (2.0, 105.004, False),
-    (0.1, 105.1, True), (0.1, 105.09, False),
-])  # fmt: skip
-def test_row_13_one_tick_beyond_a_target_is_the_raw_tick_on_the_bar_s_own_basis(case, adj, high, fills):
-    """A split two bars later makes the step of the bars before it smaller, a reverse one larger."""
-    rows = [QUIET, (100.0, high, 99.0, 100.0), QUIET]
-    result = case.simulate(rows, targets=((5.0, 1.0),), adj=np.array([1.0, 1.0, adj, 1.0]))
-    assert case.exits(result) == ([(2, 105.0, "target")] if fills else [])

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from engine.simulation import simulate
 from engine.simulation.reference import Reference
+from engine.simulation.slots import REASONS
 
 QUIET = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 
@@ -63,10 +64,6 @@ def compare(random_case, seed):
     slow = Reference(bars, signals, execution, start, stop)
     fast = simulate(bars, signals, execution, start=start, stop=stop)
     assert_same(fast, slow)
-    assert_books_balance(fast, bars, execution)
-    if execution.leverage <= 1.0 and (fast.position >= 0.0).all():
-        cash = fast.equity - fast.position * bars.close[start:stop]
-        assert (cash >= -1e-9 * execution.initial_cash).all()
     return fast
 
 
@@ -76,8 +73,19 @@ def test_compiled_loop_equals_the_reference(random_case, seed):
     compare(random_case, seed)
 
 
+@settings(max_examples=500, deadline=None, suppress_health_check=QUIET)
+@given(seed=st.integers(0, 2**32 - 1))
+def test_the_books_balance_at_every_bar_and_at_the_end(random_case, seed):
+    bars, signals, execution, start, stop = random_case(seed)
+    result = simulate(bars, signals, execution, start=start, stop=stop)
+    assert_books_balance(result, bars, execution)
+    if execution.leverage <= 1.0 and (result.position >= 0.0).all():
+        cash = result.equity - result.position * bars.close[start:stop]
+        assert (cash >= -1e-9 * execution.initial_cash).all()
+
+
 @pytest.mark.slow
-@settings(max_examples=5000, deadline=None, suppress_health_check=QUIET)
+@settings(max_examples=10_000, deadline=None, suppress_health_check=QUIET)
 @given(seed=st.integers(0, 2**32 - 1))
 def test_compiled_loop_equals_the_reference_in_many_cases(random_case, seed):
     compare(random_case, seed)
@@ -92,6 +100,6 @@ def test_the_random_cases_reach_every_rule(random_case):
         seen.update(reasons)
         counted.update(name for name, count in result.counters.items() if count)
         statuses.add(result.status)
-    assert {"entry", "signal", "reverse", "stop", "trail", "target", "end", "ruin", "open"} <= seen
-    assert len(counted) == 8
+    assert seen == set(REASONS)
+    assert counted == set(result.counters)
     assert {"valid", "no_signal", "halted", "blocked"} <= statuses
