@@ -1,6 +1,8 @@
 """The words of the rules: columns, conditions on them, and conditions joined by ``&`` and ``|``.
 
-Everything here is frozen data; `rules.evaluate` turns it into arrays.
+Everything here is frozen data; `rules.evaluate` turns it into arrays. While a strategy is traced
+for many configs, a `Symbol` may stand in a column's name, scale, offset or lag, or on the right of
+a condition (`engine.strategies.symbolic`).
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ from typing import Any, NoReturn
 
 from engine.errors import ConfigError, closest
 from engine.features.table import BAR_COLUMNS, parse
+from engine.strategies.symbolic import Symbol, SymbolicName, named
 
 OPERATORS = (">", ">=", "<", "<=", "cross_above", "cross_below")
 
@@ -36,9 +39,14 @@ class Column:
     offset: float = 0.0
     bars_back: int = 0
 
+    def __hash__(self) -> int:
+        """Hash what is never a symbol."""
+        return hash(self.name)
+
     def __mul__(self, number: object) -> Column:
         factor = _number(number, f"multiply {self.name}")
-        return replace(self, scale=self.scale * factor, offset=self.offset * factor)
+        offset = self.offset if _is_zero(self.offset) else self.offset * factor
+        return replace(self, scale=self.scale * factor, offset=offset)
 
     __rmul__ = __mul__
 
@@ -50,7 +58,7 @@ class Column:
     def __sub__(self, number: object) -> Column:
         return replace(self, offset=self.offset - _number(number, f"subtract from {self.name}"))
 
-    def lag(self, bars: int) -> Column:
+    def lag(self, bars: Any) -> Column:
         """Return the value some bars earlier.
 
         Raises
@@ -58,6 +66,8 @@ class Column:
         ConfigError
             Not a whole number >= 0: a negative lag would read the future.
         """
+        if type(bars) is Symbol:
+            return replace(self, bars_back=bars.as_lag() + self.bars_back)
         if isinstance(bars, bool) or not isinstance(bars, numbers.Integral) or bars < 0:
             raise ConfigError(f"{self.name}: lag was {bars!r}, expected a whole number of bars >= 0")
         return replace(self, bars_back=self.bars_back + int(bars))
@@ -192,47 +202,47 @@ def price(name: str) -> Column:
 
 def sma(name: str, n: int) -> Column:
     """Simple moving average of a price column."""
-    return column(f"sma.{name}.n={n}")
+    return _feature("sma.", name, ".n=", n)
 
 
 def ema(name: str, n: int) -> Column:
     """Exponential moving average of a price column."""
-    return column(f"ema.{name}.n={n}")
+    return _feature("ema.", name, ".n=", n)
 
 
 def bollinger(name: str, n: int, k: float, output: str) -> Column:
     """One of mid, upper, lower, pct_b of the Bollinger bands of a price column."""
-    return column(f"bollinger.{name}.n={n}.k={k}:{output}")
+    return _feature("bollinger.", name, ".n=", n, ".k=", k, ":", output)
 
 
 def highest(n: int, name: str = "close") -> Column:
     """Highest of the last n values of a price column, this bar's included."""
-    return column(f"highest.{name}.n={n}")
+    return _feature("highest.", name, ".n=", n)
 
 
 def lowest(n: int, name: str = "close") -> Column:
     """Lowest of the last n values of a price column, this bar's included."""
-    return column(f"lowest.{name}.n={n}")
+    return _feature("lowest.", name, ".n=", n)
 
 
 def volume_sma(n: int) -> Column:
     """Simple moving average of the volume."""
-    return column(f"volume_sma.n={n}")
+    return _feature("volume_sma.n=", n)
 
 
 def roc(n: int) -> Column:
     """Return over n bars."""
-    return column(f"roc.n={n}")
+    return _feature("roc.n=", n)
 
 
 def log_return(n: int) -> Column:
     """Log return over n bars."""
-    return column(f"log_return.n={n}")
+    return _feature("log_return.n=", n)
 
 
 def volatility(n: int) -> Column:
     """Standard deviation of the last n log returns."""
-    return column(f"volatility.n={n}")
+    return _feature("volatility.n=", n)
 
 
 def tr() -> Column:
@@ -242,30 +252,41 @@ def tr() -> Column:
 
 def atr(n: int) -> Column:
     """Average true range."""
-    return column(f"atr.n={n}")
+    return _feature("atr.n=", n)
 
 
 def rsi(n: int) -> Column:
     """Relative strength index."""
-    return column(f"rsi.n={n}")
+    return _feature("rsi.n=", n)
 
 
 def plus_di(n: int) -> Column:
     """Plus directional indicator."""
-    return column(f"plus_di.n={n}")
+    return _feature("plus_di.n=", n)
 
 
 def minus_di(n: int) -> Column:
     """Minus directional indicator."""
-    return column(f"minus_di.n={n}")
+    return _feature("minus_di.n=", n)
 
 
 def adx(n: int) -> Column:
     """Average directional index."""
-    return column(f"adx.n={n}")
+    return _feature("adx.n=", n)
+
+
+def _feature(*parts: object) -> Column:
+    name = named(*parts)
+    return Column(name) if type(name) is SymbolicName else column(name)  # the first is read when it is spelt
+
+
+def _is_zero(number: Any) -> bool:
+    return type(number) is not Symbol and number == 0.0
 
 
 def _number(value: Any, purpose: str) -> float:
+    if type(value) is Symbol:
+        return value.as_float()  # type: ignore[no-any-return]
     if isinstance(value, bool) or not isinstance(value, numbers.Real) or not math.isfinite(value):
         found = value.name if isinstance(value, Column) else repr(value)
         raise ConfigError(f"cannot {purpose}: found {found}, expected a finite number (not another column)")
@@ -279,4 +300,4 @@ def _column(value: object) -> Column:
 
 
 def _operand(value: object) -> Column | float:
-    return value if isinstance(value, Column) else _number(value, "compare with it")
+    return value if type(value) is Column else _number(value, "compare with it")

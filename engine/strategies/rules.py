@@ -61,6 +61,7 @@ __all__ = [
 ENTER_LONG, ENTER_SHORT, EXIT_LONG, EXIT_SHORT = 1, 2, 4, 8
 SIDES = ("both", "long")
 TIE = 1e-12  # relative difference up to which two columns are equal
+ALL_IN = Fraction(1.0)
 MAX_CLAUSES, MAX_CONDITIONS = 4, 8
 
 Bools = npt.NDArray[np.bool_]
@@ -79,8 +80,10 @@ class Rules:
     targets : sequence of (Column, float)
         Distance, and fraction of the initial quantity to close there; kept by distance. Several
         targets must be multiples of one column, so that their order is the same at every bar.
-    size : Fraction, Risk, Units or Notional
-        Size of a position.
+    size : Fraction, Risk, Units, Notional or None
+        Size of a position; None: the size of the execution settings.
+    enter_limit : Column or None
+        Price of a limit entry, good for the next bar only; None: entries at the next open.
 
     Raises
     ------
@@ -96,7 +99,8 @@ class Rules:
     stop: Column | None = None
     targets: tuple[tuple[Column, float], ...] = ()
     trail: Column | None = None
-    size: Size = Fraction(1.0)
+    size: Size | None = None
+    enter_limit: Column | None = None
 
     def __post_init__(self) -> None:
         """Check the parts and bring them into one form."""
@@ -106,15 +110,19 @@ class Rules:
         for name in ("stop", "trail"):
             if getattr(self, name) is not None:
                 _distance(name, getattr(self, name))
+        if self.enter_limit is not None and not isinstance(self.enter_limit, Column):
+            raise ConfigError(
+                f"enter_limit was {self.enter_limit!r}, expected a price such as price('close') - 2"
+            )
         object.__setattr__(self, "targets", _by_distance(tuple(self.targets)))
-        if not isinstance(self.size, Fraction | Risk | Units | Notional):
-            raise ConfigError(f"size was {self.size!r}, expected Fraction, Risk, Units or Notional")
+        if self.size is not None and not isinstance(self.size, Size):
+            raise ConfigError(f"size was {self.size!r}, expected Fraction, Risk, Units, Notional or None")
         if isinstance(self.size, Risk) and self.size.atr is None and self.stop is None:
             raise ConfigError("size Risk without atr takes the stop's distance, but there is no stop")
 
     def columns(self) -> tuple[str, ...]:
         """Return the feature columns that are read, sorted; the bars' own columns are not among them."""
-        found = [self.stop, self.trail, *(distance for distance, _ in self.targets)]
+        found = [self.stop, self.trail, self.enter_limit, *(distance for distance, _ in self.targets)]
         for group in (self.enter_long, self.enter_short, self.exit_long, self.exit_short):
             for condition in (c for clause in _clauses(group) for c in clause):
                 found += [condition.left, condition.right if isinstance(condition.right, Column) else None]
@@ -141,8 +149,10 @@ class Signals:
         Fraction of the equity, share at risk, units, or money.
     size_distance : float64 array, shape (T,), or None
         For risk only: the distance, price units, whose loss is the share at risk.
+    limit : float64 array, shape (T,), or None
+        Price of the limit entry that a signal at this bar orders; None: entries at the next open.
 
-    NaN: a distance may be NaN or <= 0 at a signal bar; the simulator refuses that entry and counts it.
+    NaN: a distance or limit may be NaN or <= 0 at a signal bar: the simulator refuses and counts that entry.
     """
 
     bits: npt.NDArray[np.uint8]
@@ -152,9 +162,10 @@ class Signals:
     size_kind: int = 0
     size_value: float = 1.0
     size_distance: Floats | None = None
+    limit: Floats | None = None
 
 
-def evaluate(rules: Rules, features: FeatureSet, sides: str) -> Signals:
+def evaluate(rules: Rules, features: FeatureSet, sides: str, default_size: Size = ALL_IN) -> Signals:
     """Evaluate rules over all bars.
 
     Parameters
@@ -165,6 +176,8 @@ def evaluate(rules: Rules, features: FeatureSet, sides: str) -> Signals:
         Columns of the symbol; T bars.
     sides : str
         ``both``, or ``long``, which never enters short.
+    default_size : Fraction, Risk, Units or Notional
+        Size of rules that state none.
 
     Returns
     -------
@@ -174,7 +187,7 @@ def evaluate(rules: Rules, features: FeatureSet, sides: str) -> Signals:
     Raises
     ------
     ConfigError
-        ``sides`` is neither.
+        ``sides`` is neither, or the default size is a ``Risk`` that takes a stop's distance without one.
     """
     if sides not in SIDES:
         raise ConfigError(f"sides was {sides!r}. {closest(sides, SIDES)}")
@@ -194,9 +207,11 @@ def evaluate(rules: Rules, features: FeatureSet, sides: str) -> Signals:
     bits.flags.writeable = False
 
     stop = None if rules.stop is None else _values(rules.stop, features)
-    size = rules.size
+    size = default_size if rules.size is None else rules.size
     size_distance = None
     if isinstance(size, Risk):
+        if size.atr is None and stop is None:
+            raise ConfigError("size Risk without atr takes the stop's distance, but there is no stop")
         size_distance = stop if size.atr is None else _values(size.atr * atr(14), features)
     return Signals(
         bits=bits,
@@ -206,6 +221,7 @@ def evaluate(rules: Rules, features: FeatureSet, sides: str) -> Signals:
         size_kind=(Fraction, Risk, Units, Notional).index(type(size)),
         size_value=float(getattr(size, fields(size)[0].name)),
         size_distance=size_distance,
+        limit=None if rules.enter_limit is None else _values(rules.enter_limit, features),
     )
 
 

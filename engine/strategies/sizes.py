@@ -6,9 +6,12 @@ import math
 from dataclasses import dataclass
 
 from engine.errors import ConfigError
+from engine.strategies.symbolic import Symbol
 
 
-def _positive(name: str, value: float) -> None:
+def _positive(name: str, value: float | Symbol) -> None:
+    if type(value) is Symbol:
+        return  # its values are checked when the configs are compiled
     if not (math.isfinite(value) and value > 0.0):
         raise ConfigError(f"{name} was {value}, expected a number above 0")
 

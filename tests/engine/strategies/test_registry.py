@@ -112,5 +112,5 @@ def test_less_or_equal_is_a_relation(own_strategies):
 
 
 def test_levels_have_no_rules():
-    with pytest.raises(ConfigError, match="^this strategy has no rules: it is of kind levels$"):
+    with pytest.raises(ConfigError, match="^this strategy has no rules: it is of another kind$"):
         get("levels_always_on").rules({})

@@ -310,7 +310,11 @@ def many(count, join):
             lambda: Rules(targets=[(atr(3), 0.5), (atr(3), 1.0)]),
             "two targets have the same distance, expected different ones",
         ),
-        (lambda: Rules(size=1.0), "size was 1.0, expected Fraction, Risk, Units or Notional"),
+        (lambda: Rules(size=1.0), "size was 1.0, expected Fraction, Risk, Units, Notional or None"),
+        (
+            lambda: Rules(enter_limit=99.0),
+            "enter_limit was 99.0, expected a price such as price('close') - 2",
+        ),
         (
             lambda: Rules(size=Risk(0.01)),
             "size Risk without atr takes the stop's distance, but there is no stop",
