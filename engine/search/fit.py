@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from engine.bars.model import Bars
 from engine.lake.records import arrays_sha
 from engine.search.space import Value
-from engine.search.study import Trial
+from engine.search.study import Save
+from engine.search.trial import Trial
 
 Progress = Callable[[str], None]
 Config = dict[str, Any]
@@ -33,7 +34,8 @@ class Fit:
     objective : str
         What was maximised; ``smoothed`` or ``sup`` for a levels strategy.
     in_sample, in_sample_untuned : float
-        Objective on the training window, bps per bar; untuned = declared defaults or zero offsets.
+        Growth on the training window, bps per bar, whatever was maximised; untuned = declared defaults
+        or zero offsets.
         NaN where nothing qualified.
     n_trials, n_pruned : int
         Distinct configurations evaluated (a solver: candidates looked at), and how many were cut.
@@ -78,8 +80,20 @@ class Fitter(Protocol):
         """Return the hash of all data up to the end of the window."""
         ...
 
-    def fit(self, train_from: int, train_to: int, progress: Progress) -> list[Fit]:
-        """Return one fit a policy, exactly one of them selected."""
+    def fit(
+        self,
+        train_from: int,
+        train_to: int,
+        progress: Progress,
+        *,
+        told: Sequence[Mapping[str, Any]] = (),
+        save: Save | None = None,
+    ) -> list[Fit]:
+        """Return one fit a policy, exactly one of them selected.
+
+        ``told`` are the ledger's rows of this very study, left by a run that was killed; ``save``
+        is given finished trials now and then. A solver needs neither.
+        """
         ...
 
 

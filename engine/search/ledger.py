@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -9,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from engine.lake.records import canonical
-from engine.search.study import Trial, best_of
+from engine.search.space import Space
+from engine.search.trial import Trial, best_of
 
 
 def to_rows(trials: Sequence[Trial], common: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -26,10 +28,37 @@ def to_rows(trials: Sequence[Trial], common: Mapping[str, Any]) -> list[dict[str
     return [{**common, **_row(trial)} for trial in trials]
 
 
+def from_rows(rows: Sequence[Mapping[str, Any]], space: Space) -> list[Trial]:
+    """Return the trials of one study's rows, in trial order: what a study needs to go on after them."""
+    return [_trial(row, space) for row in sorted(rows, key=lambda row: row["trial_number"])]
+
+
 def summary(trials: Sequence[Trial]) -> tuple[int, int, Trial | None]:
     """Return how many distinct configurations ran, how many of them were pruned, and the best trial."""
     run = [t for t in trials if t.duplicate_of is None and t.outcome != "INVALID_PARAMS"]
     return len(run), sum(t.state == "PRUNED" for t in run), best_of(trials)
+
+
+def _trial(row: Mapping[str, Any], space: Space) -> Trial:
+    config = json.loads(row["params"])
+    return Trial(
+        number=row["trial_number"],
+        batch=row["batch_no"],
+        chosen={name: config[name] for name in space.searched},
+        config=config,
+        state=row["state"],
+        outcome=row["outcome"],
+        value=math.nan if row["value"] is None else row["value"],
+        fold_scores=list(row["fold_scores"]),
+        pruned_step=row["pruned_step"],
+        bars_done=row["bars_done"],
+        trades=row["trades"],
+        fees=row["fees"],
+        max_drawdown=row["max_drawdown"],
+        trades_hash=row["trades_hash"],
+        constraints=json.loads(row["constraints"]),
+        duplicate_of=row["duplicate_of"],
+    )
 
 
 def _row(trial: Trial) -> dict[str, Any]:
@@ -55,6 +84,7 @@ def _row(trial: Trial) -> dict[str, Any]:
         "kurt": kurtosis,
         "constraints": canonical(trial.constraints),
         "duplicate_of": trial.duplicate_of,
+        "summary": None,
     }
 
 

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 from engine.bars.model import Bars, Floats
 from engine.config import Instrument, Strategy, plain
 from engine.forecasts.devices import choose_device
 from engine.lake.records import arrays_sha, code_id, digest
 from engine.search.fit import Config, Fit, Progress, bars_sha
 from engine.search.levels.api import optimize_levels, uses_torch
+from engine.search.study import Save
 from engine.simulation.levels import problem
 from engine.simulation.levels_problem import MAX_DROPPED_SHARE, LevelsProblem
-from engine.strategies.registry import StrategyClass
+from engine.strategies.registry import StrategyClass, code_of
 
 
 class LevelsFitter:
@@ -55,7 +59,7 @@ class LevelsFitter:
             "model_key": model_key,
             "device": self.device.split(":")[0],
             "seed": seed if entry.levels.solver != "exact" else None,  # the exact solver draws nothing
-            "code": [code_id(module)[0] for module in ("engine.search.levels_fit", strategy.__module__)],
+            "code": [code_id("engine.search.levels_fit")[0], code_of(strategy)],
         }
 
     def data_id(self, train_to: int) -> str:
@@ -90,7 +94,15 @@ class LevelsFitter:
             max_dropped_share=max_dropped_share,
         )  # fmt: skip
 
-    def fit(self, train_from: int, train_to: int, progress: Progress) -> list[Fit]:
+    def fit(
+        self,
+        train_from: int,
+        train_to: int,
+        progress: Progress,
+        *,
+        told: Sequence[Mapping[str, Any]] = (),
+        save: Save | None = None,
+    ) -> list[Fit]:
         """Solve every exit policy; the one that earned most on the window is selected."""
         rows = self.problem(train_from, train_to)
         levels = self.entry.levels

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,25 +15,45 @@ from engine.features.table import FeatureSet
 from engine.lake.records import canonical, code_id, digest
 from engine.search.fit import Config, Fit, Progress, bars_sha
 from engine.search.folds import inner_spans
-from engine.search.ledger import summary
-from engine.search.space import Value, make_space
-from engine.search.study import SpanResult, run_study
+from engine.search.ledger import from_rows, summary
+from engine.search.sampling import at
+from engine.search.space import Space, Value, make_space
+from engine.search.study import HOW, Save, Task, run_study
+from engine.search.trial import GATES, SpanResult
 from engine.simulation import Execution, SweepResult, sweep
-from engine.strategies.registry import StrategyClass, defaults, valid
+from engine.strategies.params import Params
+from engine.strategies.registry import StrategyClass, code_of, defaults, valid
+from engine.strategies.sizes import Risk, Size
 
-OBJECTIVE = "log_growth"
+
+def _score(result: SweepResult, objective: str) -> npt.NDArray[np.float64]:
+    """Return the objective of P configurations on one span, shape (P,): 0 without a trade.
+
+    NaN: where the metric itself is undefined though there were trades.
+    """
+    given = {
+        "log_growth": result.log_growth,
+        "roi": 1e4 * result.roi,
+        "sharpe": result.sharpe,
+        "calmar": result.calmar,
+        "profit_per_trade": 1e4 * result.roi / np.maximum(result.trades, 1),
+    }[objective]
+    return np.where(result.trades == 0, 0.0, given)  # inner folds end flat: no trade, no change
 
 
-def _span_result(result: SweepResult, initial_cash: float) -> SpanResult:
+def _span_result(result: SweepResult, initial_cash: float, objective: str) -> SpanResult:
     """Return one sweep in the form that a study adds up."""
     return SpanResult(
-        log_growth=result.log_growth,
+        score=_score(result, objective),
         trades=result.trades,
         signals=result.counters["signals_long"] + result.counters["signals_short"],
         gross_profit=result.gross_profit,
         gross_loss=result.gross_profit - result.roi * initial_cash,  # inner folds end flat
         fees=result.fees,
         max_drawdown=result.max_drawdown,
+        turnover=result.turnover,
+        exposure=result.exposure,
+        blocked=np.column_stack([result.counters[gate] for gate in GATES]),
         moments=_raw_moments(result),
         trades_hash=result.trades_hash,
     )
@@ -58,7 +79,7 @@ class RulesFitter:
     features : FeatureSet
         Over the symbol's whole series; each value is known at the close of its bar.
     strategy : StrategyClass
-        Registered strategy of kind ``rules``.
+        Registered strategy of kind ``rules`` or ``bars``.
     entry : Strategy
         Its entry in the settings, resolved.
     execution : Execution
@@ -78,17 +99,18 @@ class RulesFitter:
         self.features, self.strategy, self.entry, self.seed = features, strategy, entry, seed
         self.execution = replace(execution, close_at_end=True)  # every inner fold ends flat
         self.space = make_space(strategy.parameters, entry.parameters, search_all=entry.search.search_all)
+        self.objective = objective_of(strategy, self.space, entry.search.objective, execution.size)
         self.config: Config = {
             "strategy": entry.strategy,
             "searched": {name: plain(leaf) for name, leaf in self.space.searched.items()},
             "fixed": self.space.fixed,
-            "search": plain(entry.search),
+            "search": {k: v for k, v in plain(entry.search).items() if k not in HOW},
             "constraints": plain(entry.constraints),
             "inner_folds": entry.folds.inner_folds,
-            "execution": {k: v for k, v in vars(self.execution).items()},
-            "objective": OBJECTIVE,
+            "execution": asdict(self.execution),
+            "objective": self.objective,
             "seed": seed,
-            "code": [code_id(module)[0] for module in ("engine.search.rules_fit", strategy.__module__)],
+            "code": [code_id("engine.search.rules_fit")[0], code_of(strategy)],
         }
 
     def data_id(self, train_to: int) -> str:
@@ -105,21 +127,28 @@ class RulesFitter:
         ts = self.features.bars.ts
         return [self.features.bars.symbol, self.entry.label, int(ts[train_from]), int(ts[train_to - 1])]
 
-    def fit(self, train_from: int, train_to: int, progress: Progress) -> list[Fit]:
+    def fit(
+        self,
+        train_from: int,
+        train_to: int,
+        progress: Progress,
+        *,
+        told: Sequence[Mapping[str, Any]] = (),
+        save: Save | None = None,
+    ) -> list[Fit]:
         """Search the window; the best feasible trial is frozen."""
         spans = inner_spans(train_from, train_to, self.entry.folds.inner_folds)
-        trials = run_study(
+        task = Task(
             self._evaluate,
             self.space,
             lambda config: valid(self.strategy, config),
             spans,
             self.entry.search,
             self.entry.constraints,
-            study_id=self.study_id(train_from, train_to),
-            seeded_by=canonical([self.seed, *self._place(train_from, train_to)]),
-            progress=progress,
+            self.study_id(train_from, train_to),
+            canonical([self.seed, *self._place(train_from, train_to)]),
         )
-        untuned = [self._evaluate([defaults(self.strategy)], *span).log_growth[0] for span in spans]
+        trials = run_study(task, told=from_rows(told, self.space), save=save, progress=progress)
         count, pruned, best = summary(trials)
         return [
             Fit(
@@ -127,9 +156,9 @@ class RulesFitter:
                 params={} if best is None else best.config,
                 trial_number=None if best is None else best.number,
                 solver=f"optuna:{self.entry.search.sampler}",
-                objective=OBJECTIVE,
-                in_sample=math.nan if best is None else best.value,
-                in_sample_untuned=float(np.mean(untuned)),
+                objective=self.objective,
+                in_sample=math.nan if best is None else self._growth(best.config, spans),
+                in_sample_untuned=self._growth(defaults(self.strategy), spans),
                 n_trials=count,
                 n_pruned=pruned,
                 status="no_candidate" if best is None else "ok",
@@ -138,6 +167,45 @@ class RulesFitter:
             )
         ]
 
+    def _growth(self, config: Mapping[str, Value], spans: Sequence[tuple[int, int]]) -> float:
+        """Return the mean log growth of one configuration over the inner folds, whatever was maximised."""
+        scores = [
+            sweep(self.features, self.strategy, [config], self.execution, start=start, stop=stop).log_growth
+            for start, stop in spans
+        ]
+        return math.fsum(float(score[0]) for score in scores) / len(scores)
+
     def _evaluate(self, configs: Sequence[Mapping[str, Value]], start: int, stop: int) -> SpanResult:
         result = sweep(self.features, self.strategy, configs, self.execution, start=start, stop=stop)
-        return _span_result(result, self.execution.initial_cash)
+        return _span_result(result, self.execution.initial_cash, self.objective)
+
+
+def objective_of(strategy: StrategyClass, space: Space, asked: str, size: Size) -> str:
+    """Return the objective of a study: ``auto`` is log growth, or Sharpe where the search could buy leverage.
+
+    That is where a size, or under ``Risk`` without ``atr`` the stop that sets it, differs between the
+    ends of a searched parameter, or between its choices: growth would then reward the larger position.
+    ``size`` is that of rules that state none.
+    """
+    if asked != "auto":
+        return asked
+    return "sharpe" if size_is_searched(strategy, space, size) else "log_growth"
+
+
+def size_is_searched(strategy: StrategyClass, space: Space, default: Size) -> bool:
+    """Say whether a searched parameter changes the size of a position; of a bar function it may."""
+    if strategy.kind == "bars":
+        return bool(space.searched)
+    middle = {name: at(leaf, 0.5) for name, leaf in space.searched.items()}
+    for name, leaf in space.searched.items():
+        sizes = set()
+        for value in leaf.choices or (at(leaf, 0.0), at(leaf, 0.999999)):
+            config = space.config({**middle, name: value})
+            if valid(strategy, config):
+                rules = strategy.rules(Params(config))
+                size = rules.size or default
+                by_stop = isinstance(size, Risk) and size.atr is None
+                sizes.add((size, rules.stop if by_stop else None))
+        if len(sizes) > 1:
+            return True
+    return False

@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-import pyarrow as pa
-
-from engine.bars.model import Bars, iso
+from engine.bars.model import Bars
 from engine.config import Settings, Strategy, plain
 from engine.lake.publish import Lake, rows_of
 from engine.lake.records import canonical, digest, make_record
 from engine.search.fit import Fit, Fitter
 from engine.search.folds import Fold, bars_needed, nightly_window, walk_forward
-from engine.search.ledger import to_rows
 from engine.search.levels_fit import LevelsFitter
 from engine.search.rules_fit import RulesFitter
+from engine.search.trial import Trial
+from engine.stages._studies import Job, Window, fit_in_processes
+from engine.stages._trials import TONIGHT, TrialLedger, old_nights
 from engine.stages.common import (
     Progress,
     StageResult,
     execution_of,
     feature_set,
+    forecasts_seen_until,
     held,
     median_forecasts,
     procedure,
@@ -36,7 +37,6 @@ _FIT_COLUMNS = (
     "policy", "params", "study_id", "trial_number", "solver", "objective", "in_sample", "in_sample_untuned",
     "regret", "n_trials", "n_pruned", "status", "selected",
 )  # fmt: skip
-TONIGHT = -1  # column `fold` of the trials of tonight's fits
 
 
 def optimizations(lake: Lake, symbol: str, settings: Settings, progress: Progress) -> StageResult:
@@ -69,7 +69,7 @@ def optimizations(lake: Lake, symbol: str, settings: Settings, progress: Progres
     refuse_stale(lake, symbol, {"features": "features", "forecasts": "forecasts"})
     bars = read_bars(lake, instrument)
     features = feature_set(lake, bars, instrument)
-    work = _Work(symbol, bars, lake, settings.seed)
+    work = _Work(symbol, bars, lake, settings.seed, record)
     left_out: dict[str, str] = {}
     for entry in entries:
         purge = purge_of(entry)
@@ -80,7 +80,7 @@ def optimizations(lake: Lake, symbol: str, settings: Settings, progress: Progres
             continue
         strategy = registry.get(entry.strategy)
         fitter: Fitter
-        if strategy.kind == "rules":
+        if strategy.kind != "levels":
             fitter = RulesFitter(features, strategy, entry, execution_of(instrument, entry), settings.seed)
         else:
             high, low, model_key = median_forecasts(lake, bars, entry.levels.level)
@@ -89,7 +89,7 @@ def optimizations(lake: Lake, symbol: str, settings: Settings, progress: Progres
                 bars, high, low, model_key, strategy, entry, instrument, settings.seed, device
             )
         work.fit_entry(entry, fitter, purge, progress)
-    new_trials = work.publish(record)
+    new_trials = work.publish()
     return StageResult(
         "optimizations",
         symbol,
@@ -111,12 +111,13 @@ def optimizations(lake: Lake, symbol: str, settings: Settings, progress: Progres
 class _Work:
     """Rows of the stage's tables: those found in the lake by their study_id, and the new ones."""
 
-    def __init__(self, symbol: str, bars: Bars, lake: Lake, seed: int) -> None:
-        self.symbol, self.bars, self.lake, self.seed = symbol, bars, lake, seed
+    def __init__(self, symbol: str, bars: Bars, lake: Lake, seed: int, record: Mapping[str, Any]) -> None:
+        self.symbol, self.bars, self.lake, self.seed, self.record = symbol, bars, lake, seed, dict(record)
+        self.ledger = TrialLedger(lake, bars, record)
         self.folds: list[dict[str, Any]] = []
         self.nightly = rows_of(lake.read("nightly", symbol))
-        self.trials: dict[str, list[dict[str, Any]]] = {}  # by year part, new ones only
         self.fits_new = self.pruned = 0
+        self._seen_until = forecasts_seen_until(lake, symbol)
         known: dict[str, dict[str, dict[str, Any]]] = {}  # study_id -> policy -> fit
         for row in [*rows_of(lake.read("folds", symbol)), *self.nightly]:
             known.setdefault(row["study_id"], {})[row["policy"]] = {
@@ -128,15 +129,28 @@ class _Work:
     def fit_entry(self, entry: Strategy, fitter: Fitter, purge: int, progress: Progress) -> None:
         """Fit all outer folds of an entry, then tonight's window."""
         cut = walk_forward(len(self.bars), entry.folds, purge)
+        windows = [
+            Window(
+                fold.number,
+                fold.train_from,
+                fold.train_to,
+                f"{entry.label} fold {fold.number + 1}/{len(cut)}",
+            )
+            for fold in cut
+        ]
+        nightly = entry.folds.reoptimize == "nightly"
+        if nightly:
+            windows.append(
+                Window(TONIGHT, *nightly_window(len(self.bars), entry.folds), f"{entry.label} tonight")
+            )
+        self._fit_missing(entry, fitter, windows, progress)
         for fold in cut:
             common = self._fold_columns(entry, fold, purge)
-            label = f"{entry.label} fold {fold.number + 1}/{len(cut)}"
-            fits = self._fit(entry, fitter, fold.number, fold.train_from, fold.train_to, label, progress)
+            fits = self._known[fitter.study_id(fold.train_from, fold.train_to)]
             self.folds += [{**fit, **common} for fit in fits]
-        if entry.folds.reoptimize == "nightly":
-            start, stop = nightly_window(len(self.bars), entry.folds)
+        if nightly:
+            _, start, stop, _ = windows[-1]
             asof = int(self.bars.ts[-1])
-            fits = self._fit(entry, fitter, TONIGHT, start, stop, f"{entry.label} tonight", progress)
             common = {
                 "symbol": self.symbol,
                 "strategy": entry.label,
@@ -145,31 +159,55 @@ class _Work:
                 "train_end": self._end(stop),
             }
             others = [row for row in self.nightly if (row["strategy"], row["asof"]) != (entry.label, asof)]
-            self.nightly = others + [{**fit, **common} for fit in fits]
+            self.nightly = others + [{**fit, **common} for fit in self._known[fitter.study_id(start, stop)]]
 
-    def _fit(
-        self,
-        entry: Strategy,
-        fitter: Fitter,
-        fold: int,
-        start: int,
-        stop: int,
-        label: str,
-        progress: Progress,
-    ) -> list[dict[str, Any]]:
-        """Return the rows of one fit, one a policy: from the lake by its study_id, else fitted now."""
-        study_id = fitter.study_id(start, stop)
-        if study_id not in self._known:
-            fits = fitter.fit(start, stop, progress)
+    def _fit_missing(
+        self, entry: Strategy, fitter: Fitter, windows: Sequence[Window], progress: Progress
+    ) -> None:
+        """Fit the windows that the lake has no fit for; each window once, an outer fold's first."""
+        missing: dict[str, Window] = {}
+        for window in windows:
+            study_id = fitter.study_id(window.start, window.stop)
+            if study_id not in self._known:
+                missing.setdefault(study_id, window)
+        jobs = [Job(window, self.ledger.told(study_id, window.stop)) for study_id, window in missing.items()]
+        if entry.search.mode == "subprocess":
+            done: Iterable[list[Fit]] = fit_in_processes(
+                fitter, jobs, entry.search.max_concurrent, self.lake.data_dir
+            )
+        else:
+            done = (self._fit_here(entry, fitter, job, progress) for job in jobs)
+        for (study_id, window), fits in zip(missing.items(), done, strict=True):
             self.fits_new += 1
-            self._keep_trials(entry, fitter, fits[0], fold, study_id, stop)
             if fits[0].trials:
+                self.pruned += fits[0].n_pruned
+                self.ledger.add(fits[0].trials, self._trial_columns(entry, fitter, window), window.stop)
                 progress(
-                    f"{self.symbol} optimizations {label} tried {fits[0].n_trials} "
+                    f"{self.symbol} optimizations {window.label} tried {fits[0].n_trials} "
                     f"pruned {fits[0].n_pruned} best {fits[0].in_sample:.2f}"
                 )
             self._known[study_id] = [_fit_columns(fit, study_id) for fit in fits]
-        return self._known[study_id]
+
+    def _fit_here(self, entry: Strategy, fitter: Fitter, job: Job, progress: Progress) -> list[Fit]:
+        """Fit one window in this process; a long study is saved on its way."""
+        window = job.window
+
+        def save(trials: Sequence[Trial]) -> None:
+            self.ledger.add(trials, self._trial_columns(entry, fitter, window), window.stop)
+            self.ledger.publish()
+
+        return fitter.fit(window.start, window.stop, progress, told=job.told, save=save)
+
+    def _trial_columns(self, entry: Strategy, fitter: Fitter, window: Window) -> dict[str, Any]:
+        return {
+            "symbol": self.symbol,
+            "strategy": entry.label,
+            "fold": window.fold,
+            "study_id": fitter.study_id(window.start, window.stop),
+            "data_id": fitter.data_id(window.stop),
+            "config_hash": digest(fitter.config, 16),
+            "seed": self.seed,
+        }
 
     def _fold_columns(self, entry: Strategy, fold: Fold, purge: int) -> dict[str, Any]:
         return {
@@ -187,8 +225,18 @@ class _Work:
             "test_to": fold.test_to,
             "purge_bars": purge,
             "open": fold.open,
-            "label": "clean",  # neither a rules strategy nor the local forecaster ever saw later bars
+            "label": self._label(entry, fold),
         }
+
+    def _label(self, entry: Strategy, fold: Fold) -> str:
+        """Return clean, or contaminated where a forecaster's training may have held the test bars.
+
+        A rules strategy reads no forecast, and the local forecaster never saw later bars.
+        """
+        if registry.get(entry.strategy).kind != "levels" or self._seen_until is None:
+            return "clean"
+        first = int(self.bars.ts[fold.test_from - 1])  # as-of bar of the first test bar's forecast
+        return "clean" if first > self._seen_until else "contaminated"
 
     def _stamp(self, index: int) -> int:
         """Return the stamp of a bar; one past the end is just after the last bar's."""
@@ -199,39 +247,12 @@ class _Work:
         """Return the stamp just after a span's last bar; bars that come later do not change it."""
         return int(self.bars.ts[index - 1]) + 1
 
-    def _keep_trials(
-        self, entry: Strategy, fitter: Fitter, fit: Fit, fold: int, study_id: str, train_to: int
-    ) -> None:
-        if not fit.trials:
-            return
-        self.pruned += fit.n_pruned
-        common = {
-            "symbol": self.symbol,
-            "strategy": entry.label,
-            "fold": fold,
-            "study_id": study_id,
-            "data_id": fitter.data_id(train_to),
-            "config_hash": digest(fitter.config, 16),
-            "seed": self.seed,
-        }
-        year = iso(int(self.bars.ts[train_to - 1]))[:4]
-        self.trials.setdefault(year, []).extend(to_rows(fit.trials, common))
-
-    def publish(self, record: Mapping[str, Any]) -> int:
+    def publish(self) -> int:
         """Publish the ledger first, what points into it after; return the number of new trials."""
-        count = 0
-        for year, rows in sorted(self.trials.items()):
-            old = self.lake.read("trials", self.symbol, part=year)
-            new = to_table("trials", rows)
-            if old is not None:
-                known = set(old["study_id"].to_pylist())
-                fresh = [study not in known for study in new["study_id"].to_pylist()]
-                new = pa.concat_tables([old, new.filter(pa.array(fresh))])
-            self.lake.publish("trials", self.symbol, new, dict(record), part=year)
-            count += len(rows)
-        self.lake.publish("nightly", self.symbol, to_table("nightly", self.nightly), dict(record))
-        self.lake.publish("folds", self.symbol, to_table("folds", self.folds), dict(record))
-        return count
+        self.ledger.publish(old_nights(self.nightly, self.folds))
+        self.lake.publish("nightly", self.symbol, to_table("nightly", self.nightly), self.record)
+        self.lake.publish("folds", self.symbol, to_table("folds", self.folds), self.record)
+        return self.ledger.added
 
 
 def _fit_columns(fit: Fit, study_id: str) -> dict[str, Any]:

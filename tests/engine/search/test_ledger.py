@@ -1,4 +1,6 @@
+import hashlib
 import json
+import math
 
 import numpy as np
 import pytest
@@ -9,9 +11,10 @@ from engine.config_sections import Constraints, Folds, Leaf, Search
 from engine.features.table import FeatureSet
 from engine.lake.schemas import schema_of
 from engine.search.folds import inner_spans
-from engine.search.ledger import summary, to_rows
+from engine.search.ledger import from_rows, summary, to_rows
 from engine.search.rules_fit import RulesFitter
-from engine.search.study import Trial
+from engine.search.space import Space
+from engine.search.trial import Trial
 from engine.simulation import Execution, run
 from engine.strategies import registry
 
@@ -32,7 +35,7 @@ def study():
             "adx_min": Leaf(type="float", low=0, high=20),
         },
         folds=Folds(warmup_bars=150, train_bars=600, inner_folds=4),
-        search=Search(max_trials=40, batch=10),
+        search=Search(screen=0, max_trials=40, batch=10),
         constraints=Constraints(min_trades=4),
     )
     fitter = RulesFitter(features, registry.get("trend"), entry, execution, 0)
@@ -77,8 +80,21 @@ def test_any_trial_run_again_gives_its_row_bit_for_bit(study):
         assert row["fees"] == sum(r.metrics["fees"] for r in results)
         assert row["max_drawdown"] == max(r.metrics["max_drawdown"] for r in results)
         assert row["folds_done"] == len(results)
-        twin = Trial(0, 0, {}, trial.config, span_hashes=[r.trades_hash for r in results])
-        assert (row["trades_hash"], row["params_hash"]) == (twin.trades_hash, twin.key)
+        fills = ""
+        for result in results:
+            fills = hashlib.sha256((fills + result.trades_hash).encode()).hexdigest()[:16]
+        assert (row["trades_hash"], row["params_hash"]) == (fills, Trial(0, 0, {}, trial.config).key)
+
+
+def test_a_trial_read_back_from_its_row_is_what_a_study_goes_on_from(study):
+    space = Space({name: Leaf(type="int", low=2, high=80) for name in ("fast", "slow", "adx_min")}, {})
+    rows = to_rows(study[2], COMMON)
+    back = from_rows(rows[::-1], space)
+    for trial, again in zip(study[2], back, strict=True):
+        for name in ("number", "batch", "chosen", "config", "state", "outcome", "fold_scores", "pruned_step",
+                     "constraints", "duplicate_of", "trades_hash", "bars_done", "trades"):  # fmt: skip
+            assert getattr(again, name) == getattr(trial, name), name
+        assert again.value == trial.value or (math.isnan(again.value) and math.isnan(trial.value))
 
 
 def test_the_ledger_tells_every_outcome_apart(study):

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.search.pruning import rungs, survivors
+from engine.search.pruning import loses_race, rungs, survivors
 
 
 @pytest.mark.parametrize(
@@ -41,13 +41,32 @@ def test_rungs_hold_three_folds_and_three_hundred_bars(folds, fold_bars, batch, 
     ],
 )
 def test_the_better_half_goes_on(live, means, kept):
-    assert survivors(live, means) == kept
+    assert survivors(live, means, 16) == kept
 
 
-@given(st.lists(st.floats(allow_nan=False, allow_infinity=False), min_size=1, max_size=60))
-def test_nobody_who_goes_on_is_worse_than_one_who_does_not(means):
+@pytest.mark.parametrize("batch, share", [(16, 2), (63, 2), (64, 3), (1024, 3)])
+@given(means=st.lists(st.floats(allow_nan=False, allow_infinity=False), min_size=1, max_size=60))
+def test_nobody_who_goes_on_is_worse_than_one_who_does_not(batch, share, means):
     live = list(range(len(means)))
-    kept = survivors(live, means)
-    assert len(kept) == max(1, len(means) // 2)
+    kept = survivors(live, means, batch)
+    assert len(kept) == max(1, len(means) // share)
     cut = [means[k] for k in live if k not in kept]
     assert not cut or min(means[k] for k in kept) >= max(cut)
+
+
+@pytest.mark.parametrize(
+    "gaps, out",
+    [
+        ([-1, -1, -1, -1.1], False),  # four folds decide nothing
+        ([-1, -1, -1, -1, -1], True),  # no spread: any loss is sure
+        ([0, 0, 0, 0, 0], False),
+        ([1, 1, 1, 1, 1], False),
+        ([-1, -2, -1, -2, -1], True),  # mean -1.4, t -5.7
+        ([-3, 2, -3, 2, 1], False),  # mean -.2, t -.2
+        ([math.nan, 1, 1, 1, 1], True),
+    ],
+)
+def test_a_race_is_lost_where_a_trial_lies_surely_behind(gaps, out):
+    incumbent = [5.0, -2.0, 1.0, 0.5, 3.0, 4.0, 4.0, 4.0]
+    scores = [a + gap for a, gap in zip(incumbent, gaps, strict=False)]
+    assert loses_race(scores, incumbent) == out

@@ -11,7 +11,7 @@ from engine.errors import ConfigError
 from engine.features.table import FeatureSet
 from engine.search.folds import inner_spans
 from engine.search.rules_fit import RulesFitter
-from engine.search.study import best_of
+from engine.search.trial import best_of
 from engine.simulation import Execution, run
 from engine.strategies import registry
 
@@ -28,7 +28,7 @@ def _entry(**changes):
         "strategy": "trend",
         "parameters": PARAMETERS,
         "folds": Folds(warmup_bars=150, train_bars=400, inner_folds=4),
-        "search": Search(max_trials=20, batch=10),
+        "search": Search(screen=0, max_trials=20, batch=10),
         "constraints": Constraints(min_trades=3),
     }
     return Strategy(**{**given, **changes})
@@ -66,7 +66,7 @@ OTHER = {
     "seed": dict(seed=1),
     "fee": dict(execution=Execution(tick=0.01, fee_bps=6.0)),
     "sides": dict(execution=Execution(tick=0.01, sides="long")),
-    "trials": dict(entry=_entry(search=Search(max_trials=30, batch=10))),
+    "trials": dict(entry=_entry(search=Search(screen=0, max_trials=30, batch=10))),
     "constraint": dict(entry=_entry(constraints=Constraints(min_trades=4))),
     "bounds": dict(entry=_entry(parameters={**PARAMETERS, "fast": Leaf(type="int", low=2, high=50)})),
     "fixed": dict(entry=_entry(parameters={**PARAMETERS, "adx_min": Leaf(type="fixed", value=11)})),
@@ -98,17 +98,15 @@ def test_another_window_or_symbol_is_another_study(bars):
 
 
 def test_the_strategys_own_code_is_part_of_the_study(bars, monkeypatch):
-    import engine.search.rules_fit as module
-
-    real = module.code_id
+    real = registry.code_id
     before = _fitter(bars).study_id(FROM, TO)
     monkeypatch.setattr(
-        module, "code_id", lambda name: ("edited", {}) if name == "engine.strategies.trend" else real(name)
+        registry, "code_id", lambda name: ("edited", {}) if name == "engine.strategies.trend" else real(name)
     )
     assert _fitter(bars).study_id(FROM, TO) != before
 
 
-RANDOM = Search(max_trials=20, batch=10, sampler="random")
+RANDOM = Search(screen=0, max_trials=20, batch=10, sampler="random")
 
 
 def _draws(fitter, start=FROM, stop=TO):
@@ -202,3 +200,93 @@ def test_gains_and_losses_of_a_trial_are_those_of_its_trades(bars):
 def test_undeclared_parameters_are_refused(bars):
     with pytest.raises(ConfigError, match="parameter 'fats' is not declared .* Closest: fast"):
         _fitter(bars, _entry(parameters={"fats": Leaf(type="fixed", value=3)}))
+
+
+OBJECTIVES = {
+    "log_growth": lambda m: m["log_growth"],
+    "roi": lambda m: 1e4 * m["roi"],
+    "sharpe": lambda m: m["sharpe"],
+    "calmar": lambda m: m["calmar"],
+    "profit_per_trade": lambda m: 1e4 * m["roi"] / m["n_trades"],
+}
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_a_score_is_the_objective_of_a_direct_run(bars, objective):
+    search = Search(screen=32, max_trials=10, batch=10, objective=objective, pruner="none")
+    fitter = _fitter(bars, _entry(search=search))
+    fit = fitter.fit(FROM, TO, print)[0]
+    assert fit.objective == objective
+    trend, execution = registry.get("trend"), Execution(tick=0.01, close_at_end=True)
+    checked = 0
+    for trial in fit.trials[:12]:
+        if trial.outcome != "VALID":
+            continue
+        for (start, stop), score in zip(inner_spans(FROM, TO, 4), trial.fold_scores, strict=True):
+            metrics = run(fitter.features, trend, trial.config, execution, start=start, stop=stop).metrics
+            assert score == (OBJECTIVES[objective](metrics) if metrics["n_trades"] else 0.0)
+            checked += 1
+    assert checked >= 8
+
+
+def test_how_a_search_is_run_changes_no_study(bars):
+    one = _fitter(bars, _entry(search=Search(mode="in-process")))
+    other = _fitter(bars, _entry(search=Search(mode="subprocess", max_concurrent=3)))
+    assert one.study_id(FROM, TO) == other.study_id(FROM, TO)
+
+
+def test_growth_is_not_maximised_where_the_search_sets_the_size():
+    """Larger positions would pass for skill."""
+    from engine.search.rules_fit import objective_of
+    from engine.search.space import make_space
+    from engine.strategies.params import Choice, Float
+    from engine.strategies.registry import Strategy
+    from engine.strategies.rules import Fraction, Risk, Rules, atr, price, sma
+
+    ALL_IN = Fraction(1.0)  # noqa: N806
+
+    class Sized(Strategy):
+        name = "sized"
+        parameters = {"size": Float(0.1, 1.0, 0.5), "stop": Float(1.0, 3.0, 2.0), "k": Float(0.9, 1.1, 1.0)}
+
+        @staticmethod
+        def rules(p):
+            return Rules(enter_long=price("close") > p.k * sma("close", 5), stop=p.stop * atr(14),
+                         size=Fraction(p.size))  # fmt: skip
+
+    class Unsized(Sized):
+        @staticmethod
+        def rules(p):
+            return Rules(enter_long=price("close") > p.k * sma("close", 5), stop=p.stop * atr(14))
+
+    class ByChoice(Sized):
+        parameters = {"mode": Choice(("a", "big", "b"), "a")}
+
+        @staticmethod
+        def rules(p):
+            return Rules(enter_long=price("close") > 1.0, size=Fraction(1.0 if p.mode == "big" else 0.1))
+
+    class ByStop(Sized):
+        @staticmethod
+        def rules(p):
+            return Rules(
+                enter_long=price("close") > p.k * sma("close", 5), stop=p.stop * atr(14), size=Risk(0.01)
+            )
+
+    def chosen(cls, *searched, default=ALL_IN):
+        leaves = {name: Leaf(type="float", low=p.low, high=p.high) for name, p in cls.parameters.items()
+                  if name in searched}  # fmt: skip
+        return objective_of(cls, make_space(cls.parameters, leaves, search_all=False), "auto", default)
+
+    assert chosen(Sized, "size") == "sharpe"
+    assert chosen(Sized, "stop", "k") == "log_growth"
+    assert chosen(ByStop, "stop") == "sharpe"
+    assert chosen(ByStop, "k") == "log_growth"
+    assert chosen(Unsized, "stop") == "log_growth"
+    assert chosen(Unsized, "stop", default=Risk(0.01)) == "sharpe"  # the settings' size
+    space = make_space(ByChoice.parameters, {}, search_all=True)
+    assert objective_of(ByChoice, space, "auto", ALL_IN) == "sharpe"
+    trend = registry.get("trend")
+    for cls, asked in ((Sized, "log_growth"), (trend, "auto")):
+        space = make_space(cls.parameters, {}, search_all=True)
+        assert objective_of(cls, space, asked, ALL_IN) == "log_growth"

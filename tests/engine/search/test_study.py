@@ -1,100 +1,47 @@
-"""A study over a made landscape: the score of a configuration on a span is known in closed form."""
+"""A study over a made landscape: halving, duplicates, constraints, what is best."""
 
 import math
-from dataclasses import dataclass, field
 
 import numpy as np
 import pytest
+from landscape import NONE, SPANS, Landscape, hill, key_of
 
 from engine.config_sections import Constraints, Leaf, Search
 from engine.errors import SearchError
 from engine.search.ledger import summary
 from engine.search.space import Space
-from engine.search.study import SpanResult, best_of, run_study
-
-SPANS = tuple((100 * k, 100 * (k + 1)) for k in range(8))  # 8 inner folds of 100 bars: rungs 3 and 5
-SPACE = Space({"x": Leaf(type="int", low=0, high=99), "y": Leaf(type="int", low=0, high=99)}, {"z": 1.5})
-NONE = Constraints(min_trades=None, max_drawdown=None)
-
-
-def _hill(config, start):
-    """Highest at x = 70, y = 30; each span adds its own small ripple."""
-    ripple = math.sin(1e-2 * start * (1 + config["x"] % 7))
-    return 10 - (config["x"] - 70) ** 2 / 200 - (config["y"] - 30) ** 2 / 200 + 0.2 * ripple
-
-
-@dataclass
-class Landscape:
-    """Evaluates configurations; keeps every call."""
-
-    score: object = _hill
-    trades: object = lambda config, start: 5
-    signals: object = lambda config, start: 5
-    drawdown: object = lambda config, start: 0.1
-    gains: object = lambda config, start: (3.0, 2.0)
-    chunk: int = 10**9
-    calls: list = field(default_factory=list)
-
-    def __call__(self, configs, start, stop):
-        self.calls.append(([dict(config) for config in configs], start, stop))
-        parts = [configs[i : i + self.chunk] for i in range(0, len(configs), self.chunk)]
-        return SpanResult(*self._columns([config for part in parts for config in part], start))
-
-    def _columns(self, configs, start):
-        def column(function):
-            return np.array([function(config, start) for config in configs])
-
-        moments = np.array([[1.0, 2.0, 3.0, 4.0]] * len(configs))
-        gains = np.array([self.gains(config, start) for config in configs]).reshape(-1, 2)
-        hashes = [f"{start}:{sorted(config.items())}" for config in configs]
-        return (
-            column(self.score).astype(float), column(self.trades), column(self.signals), gains[:, 0],
-            gains[:, 1], np.ones(len(configs)), column(self.drawdown), moments, hashes,
-        )  # fmt: skip
-
-    def run(self, search=None, limits=NONE, *, space=SPACE, valid=lambda config: True, spans=SPANS, seed=0,
-            study_id="s"):  # fmt: skip
-        search = search or Search(max_trials=48, batch=16)
-        return run_study(self, space, valid, spans, search, limits, study_id=study_id, seeded_by=f"{seed}")
-
-
-def _key(trials):
-    return [
-        (t.number, t.batch, t.config, t.state, t.outcome, t.value, t.fold_scores, t.pruned_step,
-         t.constraints, t.duplicate_of, t.trades_hash, t.moments.tolist())
-        for t in trials
-    ]  # fmt: skip
+from engine.search.trial import SpanResult, best_of
 
 
 @pytest.mark.parametrize("sampler", ["tpe", "random"])
 def test_the_same_arguments_give_the_same_trials(sampler):
-    search = Search(max_trials=48, batch=16, sampler=sampler)
-    assert _key(Landscape().run(search)) == _key(Landscape().run(search))
+    search = Search(screen=0, max_trials=48, batch=16, sampler=sampler)
+    assert key_of(Landscape().run(search)) == key_of(Landscape().run(search))
 
 
 @pytest.mark.parametrize("other", [({"seed": 1}, False), ({"study_id": "t"}, True)])
 def test_the_seed_changes_the_draws_and_the_study_s_id_does_not(other):
     changed, same = other
-    assert (_key(Landscape().run()) == _key(Landscape().run(**changed))) == same
+    assert (key_of(Landscape().run()) == key_of(Landscape().run(**changed))) == same
 
 
 @pytest.mark.parametrize("chunk", [1, 3])
 def test_trials_do_not_depend_on_how_the_evaluation_is_split(chunk):
-    assert _key(Landscape(chunk=chunk).run()) == _key(Landscape().run())
+    assert key_of(Landscape(chunk=chunk).run()) == key_of(Landscape().run())
 
 
 def test_a_global_generator_is_neither_read_nor_moved():
     np.random.seed(3)
     expected = np.random.random(3)
     np.random.seed(3)
-    first = _key(Landscape().run())
+    first = key_of(Landscape().run())
     assert np.random.random(3).tolist() == expected.tolist()
     np.random.seed(99)
-    assert _key(Landscape().run()) == first
+    assert key_of(Landscape().run()) == first
 
 
 def test_trials_are_numbered_and_batched_in_order():
-    trials = Landscape().run(Search(max_trials=40, batch=16))
+    trials = Landscape().run(Search(screen=0, max_trials=40, batch=16))
     assert [t.number for t in trials] == list(range(40))
     assert [t.batch for t in trials] == [0] * 16 + [1] * 16 + [2] * 8
 
@@ -102,20 +49,24 @@ def test_trials_are_numbered_and_batched_in_order():
 def test_the_value_is_the_mean_of_the_fold_scores_done():
     for trial in Landscape().run():
         done = len(trial.fold_scores)
-        assert trial.fold_scores == [_hill(trial.config, start) for start, _ in SPANS[:done]]
+        assert trial.fold_scores == [hill(trial.config, start) for start, _ in SPANS[:done]]
         assert trial.value == math.fsum(trial.fold_scores) / done
         if trial.state == "COMPLETE":
             assert (done, trial.bars_done, trial.pruned_step) == (8, 800, None)
 
 
 def test_halving_keeps_half_at_each_rung():
-    batch = [t for t in Landscape().run(Search(max_trials=16, batch=16, sampler="random")) if t.batch == 0]
+    batch = [
+        t
+        for t in Landscape().run(Search(screen=0, max_trials=16, batch=16, sampler="random"))
+        if t.batch == 0
+    ]
     assert {t.duplicate_of for t in batch} == {None}
     steps = sorted(t.pruned_step for t in batch if t.state == "PRUNED")
     assert steps == [3] * 8 + [5] * 4  # 16 -> 8 -> 4
 
     def mean(trial, rung):
-        return np.mean([_hill(trial.config, start) for start, _ in SPANS[:rung]])
+        return np.mean([hill(trial.config, start) for start, _ in SPANS[:rung]])
 
     for rung in (3, 5):
         out = [mean(t, rung) for t in batch if t.pruned_step == rung]
@@ -125,12 +76,12 @@ def test_halving_keeps_half_at_each_rung():
 
 def test_pruned_trials_are_not_evaluated_further():
     landscape = Landscape()
-    landscape.run(Search(max_trials=16, batch=16, sampler="random"))
+    landscape.run(Search(screen=0, max_trials=16, batch=16, sampler="random"))
     assert [len(configs) for configs, _, _ in landscape.calls] == [16, 16, 16, 8, 8, 4, 4, 4] + [1] * 8
 
 
 def test_without_a_pruner_every_trial_is_complete():
-    trials = Landscape().run(Search(max_trials=32, batch=16, pruner="none"))
+    trials = Landscape().run(Search(screen=0, max_trials=32, batch=16, pruner="none"))
     assert {t.state for t in trials} == {"COMPLETE"}
 
 
@@ -140,7 +91,7 @@ def test_a_pruned_trial_is_never_best_however_well_it_began():
     def fades(config, start):
         return 50.0 if config["x"] < 20 else 60.0 - 260 * (start >= 500)
 
-    trials = Landscape(fades).run(Search(max_trials=64, batch=16, sampler="random"))
+    trials = Landscape(fades).run(Search(screen=0, max_trials=64, batch=16, sampler="random"))
     pruned = [t for t in trials if t.state == "PRUNED"]
     best = best_of(trials)
     assert max(t.value for t in pruned) > best.value
@@ -152,7 +103,9 @@ def test_the_best_trial_alone_without_pruning_gives_its_scores_again():
     trials = landscape.run()
     best = best_of(trials)
     assert landscape.calls[-8:] == [([best.config], *span) for span in SPANS]
-    alone = Landscape().run(Search(max_trials=48, batch=16, pruner="none"), space=Space({}, best.config))
+    alone = Landscape().run(
+        Search(screen=0, max_trials=48, batch=16, pruner="none"), space=Space({}, best.config)
+    )
     assert [t.fold_scores for t in alone] == [best.fold_scores]
 
 
@@ -160,7 +113,7 @@ def test_a_result_that_depends_on_the_batch_is_refused():
     class Leaky(Landscape):
         def __call__(self, configs, start, stop):
             result = super().__call__(configs, start, stop)
-            return SpanResult(**{**vars(result), "log_growth": result.log_growth + 1e-9 * len(configs)})
+            return SpanResult(**{**vars(result), "score": result.score + 1e-9 * len(configs)})
 
     with pytest.raises(
         SearchError, match=r"study s: trial \d+ run alone gives .* must not depend on the batch"
@@ -173,9 +126,13 @@ SMALL = Space({"x": Leaf(type="int", low=68, high=71)}, {"y": 30, "z": 1.5})
 
 def test_a_duplicate_is_not_run_and_gets_the_earlier_true_value():
     landscape = Landscape()
-    trials = landscape.run(Search(max_trials=40, batch=10), space=SMALL)
+    said = []
+    trials = landscape.run(Search(screen=0, max_trials=40, batch=10), space=SMALL, progress=said.append)
+    assert said == [
+        f"study s ended after {len(trials)} trials: space exhausted: the last 200 trials were duplicates"
+    ]
     copies = [t for t in trials if t.duplicate_of is not None]
-    assert len(copies) == 36
+    assert len(copies) >= 200
     for copy in copies:
         first = trials[copy.duplicate_of]
         assert first.duplicate_of is None and first.number < copy.number
@@ -188,13 +145,13 @@ def test_a_duplicate_is_not_run_and_gets_the_earlier_true_value():
 
 
 def test_duplicates_add_nothing_to_the_number_of_looks():
-    count, pruned, best = summary(Landscape().run(Search(max_trials=40, batch=10), space=SMALL))
+    count, pruned, best = summary(Landscape().run(Search(screen=0, max_trials=40, batch=10), space=SMALL))
     assert count == 4 and best.config["x"] in (69, 70)
     assert pruned < count
 
 
 def test_a_duplicate_of_a_pruned_trial_is_pruned():
-    trials = Landscape().run(Search(max_trials=60, batch=12), space=Space(
+    trials = Landscape().run(Search(screen=0, max_trials=60, batch=12), space=Space(
         {"x": Leaf(type="int", low=0, high=19)}, {"y": 30, "z": 1.5}))  # fmt: skip
     copies = [t for t in trials if t.duplicate_of is not None and trials[t.duplicate_of].state == "PRUNED"]
     assert copies
@@ -203,7 +160,9 @@ def test_a_duplicate_of_a_pruned_trial_is_pruned():
 
 def test_invalid_parameters_are_not_run_and_add_no_look():
     landscape = Landscape()
-    trials = landscape.run(Search(max_trials=48, batch=16), valid=lambda config: config["x"] < config["y"])
+    trials = landscape.run(
+        Search(screen=0, max_trials=48, batch=16), valid=lambda config: config["x"] < config["y"]
+    )
     wrong = [t for t in trials if t.config["x"] >= t.config["y"]]
     assert wrong
     for trial in wrong:
@@ -221,9 +180,9 @@ def test_all_parameters_invalid_gives_no_candidate():
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
 def test_a_score_that_is_no_number_fails_its_trial(bad):
     def score(config, start):
-        return bad if config["x"] % 2 and start == 100 else _hill(config, start)
+        return bad if config["x"] % 2 and start == 100 else hill(config, start)
 
-    trials = Landscape(score).run(Search(max_trials=48, batch=16, pruner="none"))
+    trials = Landscape(score).run(Search(screen=0, max_trials=48, batch=16, pruner="none"))
     odd = [t for t in trials if t.config["x"] % 2]
     assert odd
     assert {(t.state, t.outcome) for t in odd} == {("FAIL", "INVALID_NUMERIC")}
@@ -265,7 +224,7 @@ def test_constraints_are_met_at_zero_or_below(limits, values, feasible):
 
 def test_the_best_is_the_best_feasible_one():
     trials = Landscape(trades=lambda c, s: 5 if c["x"] < 50 else 0).run(
-        Search(max_trials=48, batch=16, pruner="none"), Constraints(min_trades=1, max_drawdown=None)
+        Search(screen=0, max_trials=48, batch=16, pruner="none"), Constraints(min_trades=1, max_drawdown=None)
     )
     best = best_of(trials)
     assert best.config["x"] < 50
@@ -276,7 +235,8 @@ def test_the_best_is_the_best_feasible_one():
 def test_what_breaks_a_constraint_for_good_is_cut_first():
     """The best half draws down too far from the first fold on: none of it survives a rung."""
     trials = Landscape(drawdown=lambda c, s: 0.9 if c["x"] > 50 else 0.1).run(
-        Search(max_trials=16, batch=16, sampler="random"), Constraints(min_trades=None, max_drawdown=0.5)
+        Search(screen=0, max_trials=16, batch=16, sampler="random"),
+        Constraints(min_trades=None, max_drawdown=0.5),
     )
     doomed = [t for t in trials if t.config["x"] > 50]
     assert len(doomed) > 4
@@ -290,7 +250,7 @@ def test_a_pruned_trial_is_not_blamed_for_the_trades_it_could_not_make():
 
 
 def test_ties_go_to_the_first_trial():
-    trials = Landscape(lambda c, s: 1.0).run(Search(max_trials=32, batch=16, pruner="none"))
+    trials = Landscape(lambda c, s: 1.0).run(Search(screen=0, max_trials=32, batch=16, pruner="none"))
     assert best_of(trials) is trials[0]
 
 
@@ -307,19 +267,21 @@ def test_an_error_in_a_run_is_not_swallowed():
         Landscape(broken).run()
 
 
-def test_progress_is_told_every_hundred_trials():
+def test_a_long_study_says_how_far_it_is():
     said = []
-    run_study(Landscape(), SPACE, lambda c: True, SPANS, Search(max_trials=224, batch=32, sampler="random"),
-              NONE, study_id="s", seeded_by="0", progress=said.append)  # fmt: skip
-    assert said == ["trials 128/224", "trials 224/224"]
+    Landscape().run(Search(screen=0, max_trials=48, batch=16), progress=said.append, save_bars=1)
+    assert said == [f"study s: {count} trials so far" for count in (16, 32, 48)]
 
 
-def test_a_planted_optimum_is_found_closer_than_by_random_draws():
+@pytest.mark.parametrize("screen, trials", [(0, 96), (64, 32)])
+def test_a_planted_optimum_is_found_closer_than_by_random_draws(screen, trials):
     wins = 0
     for seed in range(12):
         found = {
             sampler: best_of(
-                Landscape().run(Search(max_trials=96, batch=16, sampler=sampler), seed=seed)
+                Landscape().run(
+                    Search(screen=screen, max_trials=trials, batch=16, sampler=sampler), seed=seed
+                )
             ).value
             for sampler in ("tpe", "random")
         }
@@ -332,7 +294,9 @@ def test_pruning_mostly_keeps_the_best_of_the_unpruned_study():
     for seed in range(10):
         values = [
             best_of(
-                Landscape().run(Search(max_trials=64, batch=16, sampler="random", pruner=p), seed=seed)
+                Landscape().run(
+                    Search(screen=0, max_trials=64, batch=16, sampler="random", pruner=p), seed=seed
+                )
             ).value
             for p in ("halving", "none")
         ]

@@ -11,8 +11,10 @@ from engine.errors import LakeError
 from engine.lake import records
 from engine.lake.publish import rows_of
 from engine.search.folds import walk_forward
+from engine.search.rules_fit import RulesFitter
 from engine.stages import verify
 from engine.stages._optimizations import _Work
+from engine.stages._trials import TrialLedger
 from engine.stages.chain import run_stage
 from engine.stages.common import read_bars
 
@@ -171,7 +173,9 @@ def test_nights_around_a_new_fold_leave_one_fit_a_fold_and_policy(early, alfa, q
         begun = [row for row in folds if row["test_from"] == 890 and row["strategy"] == "trend"]
         assert _of(begun, "status") == [("ok" if qualifies else "no_candidate",)]
         assert np.isnan(begun[0]["in_sample"]) == (not qualifies)
-        known = _Work(SYMBOL, read_bars(early.lake, early.settings.instrument(SYMBOL)), early.lake, 0)._known
+        known = _Work(
+            SYMBOL, read_bars(early.lake, early.settings.instrument(SYMBOL)), early.lake, 0, {}
+        )._known
         for fits in known.values():
             policies = [fit["policy"] for fit in fits]
             assert len(set(policies)) == len(policies)
@@ -245,3 +249,91 @@ def test_a_stage_run_by_itself_refuses_tables_made_from_other_bars(early, alfa):
         run("backtests")
     run("optimizations")
     assert not run("backtests").unchanged
+
+
+def _without_record(rows):
+    return sorted(rows, key=lambda row: (row["study_id"], row["trial_number"]))
+
+
+def test_worker_processes_give_the_ledger_of_one_process(small_lake, tmp_path):
+    other = small_lake.copy_to(tmp_path / "data")
+    for name in ("folds", "nightly", "trials"):
+        shutil.rmtree(tmp_path / "data" / "lake" / name)
+    strategies = json.loads(json.dumps(other.raw["strategies"]))
+    strategies[2]["search"] = {"mode": "subprocess", "max_concurrent": 2}
+    other.change(strategies=strategies)
+    other.chain()
+    for name in ("folds", "nightly"):
+        assert other.rows(name) == small_lake.rows(name)
+    assert _without_record(other.rows("trials")) == _without_record(small_lake.rows("trials"))
+
+
+def test_a_study_that_was_cut_short_goes_on_from_its_saved_batches(small_lake, tmp_path, monkeypatch):
+    """Killed after the first save of its second study; no trial in the ledger is run again."""
+    import engine.search.study as study
+
+    other = small_lake.copy_to(tmp_path / "data")
+    for name in ("folds", "nightly", "trials"):
+        shutil.rmtree(tmp_path / "data" / "lake" / name)
+    monkeypatch.setattr(study.run_study, "__kwdefaults__", {**study.run_study.__kwdefaults__, "save_bars": 1})
+    real, saves = TrialLedger.publish, []
+
+    def killed(ledger, *args):
+        real(ledger, *args)
+        saves.append(len(other.rows("trials")))
+        if len(saves) == 3:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(TrialLedger, "publish", killed)
+    with pytest.raises(KeyboardInterrupt):
+        other.chain()
+    monkeypatch.setattr(TrialLedger, "publish", real)
+    left = other.rows("trials")
+    assert 0 < len(left) < len(small_lake.rows("trials"))
+    evaluated = []
+    real_evaluate = RulesFitter._evaluate
+    monkeypatch.setattr(
+        RulesFitter, "_evaluate",
+        lambda self, configs, *span: evaluated.append(len(configs)) or real_evaluate(self, configs, *span),
+    )  # fmt: skip
+    other.chain()
+    assert _without_record(other.rows("trials")) == _without_record(small_lake.rows("trials"))
+    assert other.rows("folds") == small_lake.rows("folds")
+
+
+def test_nights_before_the_newest_thirty_become_one_row_each(small_lake, tmp_path, monkeypatch):
+    from engine.stages import _trials
+
+    other = small_lake.copy_to(tmp_path / "data")
+    rows = other.rows("trials")
+    night = {row["study_id"] for row in rows if row["fold"] == _trials.TONIGHT}
+    ledger = _trials.TrialLedger(
+        other.lake, read_bars(other.lake, other.settings.instrument(SYMBOL)), {"result_id": "x"}
+    )
+    ledger.publish(night)
+    after = other.rows("trials")
+    (summary,) = (row for row in after if row["state"] == "SUMMARY")
+    before = [row for row in rows if row["study_id"] in night]
+    assert len(after) == len(rows) - len(before) + 1
+    distinct = [row for row in before if row["duplicate_of"] is None and row["fold_scores"]]
+    told = json.loads(summary["summary"])
+    assert told["n_configs"] == len(distinct) > 5
+    assert told["sr_mean"] == pytest.approx(np.mean([row["sr"] for row in distinct if row["sr"] is not None]))
+    (chosen,) = (row for row in other.rows("nightly") if row["study_id"] in night)
+    assert (summary["params"], summary["value"], summary["trial_number"]) == (
+        chosen["params"],
+        chosen["in_sample"],
+        -1,
+    )
+    ledger.publish(night)
+    assert other.rows("trials") == after  # once only
+
+
+@pytest.mark.parametrize("nights, old", [(30, 0), (31, 1), (35, 5)])
+def test_thirty_nights_of_a_strategy_are_kept_whole(nights, old):
+    from engine.stages._trials import old_nights
+
+    nightly = [{"strategy": name, "asof": asof, "study_id": f"{name}{asof}"}
+               for name in ("a", "b") for asof in range(nights)]  # fmt: skip
+    found = old_nights(nightly, [{"study_id": "a0"}])  # an outer fold rests on the oldest one of a
+    assert found == {f"{name}{asof}" for name in ("a", "b") for asof in range(old)} - {"a0"}
