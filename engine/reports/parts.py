@@ -63,6 +63,7 @@ def decisions_table(results: Sequence[SymbolResults]) -> Html:
         Column("Decision", numeric=False),
         Column("Strategy", numeric=False),
         Column("p", title="Chance of such a result, or a better one, if no strategy looked at had an edge"),
+        Column("q", title="Share of false champions to expect if every symbol this good had one"),
         Column("Reason", numeric=False),
     ]
     rows: list[list[object]] = []
@@ -74,13 +75,15 @@ def decisions_table(results: Sequence[SymbolResults]) -> Html:
                     _decision(row),
                     row["strategy"] or dash("none"),
                     number(row["p"], 3),
+                    number(row.get("q"), 3),
                     reason_text(row["reasons"]),
                 ]
                 for row in one.latest_decisions
             ]
         else:
             why = "it has no results" if not one.has_results else "no decision was recorded yet"
-            rows.append([one.symbol, tag("span", "no champion", class_="nowrap"), dash("none"), dash(), why])
+            none = tag("span", "no champion", class_="nowrap")
+            rows.append([one.symbol, none, dash("none"), dash(), dash(), why])
     caption = (
         "The reasons count closed folds only and take arithmetic means. The leaderboard shows log growth "
         "with the open fold in it, so that its numbers differ."

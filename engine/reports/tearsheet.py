@@ -7,6 +7,7 @@ from typing import Any
 
 from engine.reports import plots
 from engine.reports.html import Html, join, number, paragraph, percent, section, stamp, tag
+from engine.reports.luck import luck_table
 from engine.reports.page import chart, page
 from engine.reports.parts import asof_text, decisions_table, failures, missing_notes, orders_table
 from engine.reports.results import Row, SymbolResults, cash_share, parameters
@@ -150,6 +151,7 @@ def _strategy(results: SymbolResults, strategy: str, anchor: str, charts: bool) 
     if charts:
         content += _charts(results, strategy, anchor)
     content += [
+        section(f"{anchor}-luck", "How much may be luck", luck_table(results, strategy), level=3),
         section(f"{anchor}-trades", "Trades", trades_table(results, strategy), level=3),
         section(f"{anchor}-costs", "Costs", costs_table(results, strategy), level=3),
         section(f"{anchor}-folds", "Folds", folds_table(results, strategy), level=3),

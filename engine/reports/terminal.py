@@ -150,11 +150,15 @@ def print_reasons(console: Console, lake: Lake, symbol: str) -> None:
     if not rows:
         console.print(f"no decision on {symbol} yet. Make one: nightfold run {symbol}", soft_wrap=True)
     for row in rows:
-        heading = f"{row['seq']} {iso(row['asof'])} {row['strategy']}: {row['decision']} (p {_p(row['p'])})"
+        q = "" if _p(row.get("q")) == _UNDEFINED else f", q over the symbols {_p(row['q'])}"
+        decided = f"{row['strategy']}: {row['decision']} (p {_p(row['p'])}{q})"
+        heading = f"{row['seq']} {iso(row['asof'])} {decided}"
         console.print(heading, soft_wrap=True)
         console.print(f"  {row['reasons'] or 'every condition is met'}", soft_wrap=True)
         for line in _evidence(json.loads(row["evidence"])):
             console.print(f"    {line}", soft_wrap=True)
+        for name, (old, new) in json.loads(row.get("diff") or "{}").items():
+            console.print(f"    {name}: {old} before, now {new}", soft_wrap=True)
 
 
 def _evidence(found: dict[str, Any]) -> list[str]:
@@ -166,7 +170,8 @@ def _evidence(found: dict[str, Any]) -> list[str]:
         f"net {_number(found['net_bps'])} basis points per bar (needs more than 0)",
         f"excess over the matched hold {_number(found['excess_bps'])} basis points per bar "
         f"(needs {needs['min_improvement']:g})",
-        f"t {_number(found['t'])}, p {_p(found['p'])} (needs {1 - needs['confidence']:.3f} or less)",
+        f"t {_number(found['t'])}, p {_p(found['p'])} over {found.get('looked', _UNDEFINED)} procedures "
+        f"(needs {1 - needs['confidence']:.3f} or less)",
     ]
 
 

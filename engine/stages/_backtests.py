@@ -9,6 +9,7 @@ from functools import cache, partial
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from engine.bars.model import Bars, Ints
@@ -18,6 +19,8 @@ from engine.lake.publish import Lake, rows_of
 from engine.lake.records import make_record
 from engine.lake.schemas import METRICS, schema_of
 from engine.search.levels_fit import LevelsFitter
+from engine.stages._decisions import closed_bars, look_rows, procedure_hash, series_of
+from engine.stages._statistics import BLANK, luck
 from engine.stages.common import (
     Progress,
     StageResult,
@@ -27,6 +30,7 @@ from engine.stages.common import (
     median_forecasts,
     procedure,
     read_bars,
+    refuse_edited,
     refuse_stale,
     to_table,
     unchanged,
@@ -34,9 +38,10 @@ from engine.stages.common import (
 from engine.stages.next_orders import NO_TRADE, next_orders
 from engine.strategies import registry
 from engine.validation import out_of_sample as oos
+from engine.validation.champion import Series
 from engine.validation.out_of_sample import Piece
 
-TABLES = ("trades", "equity", "next_orders", "backtests")
+TABLES = ("trades", "equity", "next_orders", "backtests", "looks")
 STITCHED = -1
 CHOSEN = "chosen"  # policy of the stitched row whose folds each use the policy chosen in training
 Row = dict[str, Any]
@@ -61,22 +66,23 @@ def backtests(lake: Lake, symbol: str, settings: Settings, progress: Progress) -
     if held(lake, TABLES, symbol, record["result_id"]):
         return unchanged(lake, "backtests", "backtests", symbol, record["result_id"])
     refuse_stale(lake, symbol, {"features": "features", "forecasts": "forecasts", "folds": "optimizations"})
+    refuse_edited(lake, symbol, entries)
     bars = read_bars(lake, instrument)
     features = feature_set(lake, bars, instrument)
     folds, nightly = (
         rows_of(lake.need("folds", symbol, "optimizations")),
         rows_of(lake.read("nightly", symbol)),
     )
-    tables: dict[str, list[Row]] = {name: [] for name in TABLES if name != "equity"}
+    tables: dict[str, list[Row]] = {name: [] for name in ("trades", "next_orders", "backtests")}
     equity = [schema_of("equity").empty_table()]
+    looks: list[Series] = []
     headline: Row = {}
     for entry in entries:
         of_entry = [row for row in folds if row["strategy"] == entry.label]
         if not of_entry:
             continue  # left out for want of bars; the optimisation stage says so
-        account = (_rules_account if registry.get(entry.strategy).kind == "rules" else _levels_account)(
-            lake, bars, features, instrument, entry
-        )
+        levels = registry.get(entry.strategy).kind == "levels"
+        account = (_levels_account if levels else _rules_account)(lake, bars, features, instrument, entry)
         policies = sorted({row["policy"] for row in of_entry})
         for policy in policies if len(policies) > 1 else []:
             rows = [row for row in of_entry if row["policy"] == policy]
@@ -86,18 +92,27 @@ def backtests(lake: Lake, symbol: str, settings: Settings, progress: Progress) -
         summary, stitched = _compare(bars, instrument, entry, account, chosen, policy, headline=True)
         # with several policies each fold's own rows stand above already
         tables["backtests"] += [r for r in summary if r["fold"] == STITCHED or len(policies) == 1]
-        starts = np.array(sorted(row["test_from"] for row in chosen))
+        key, cash = procedure_hash(entry, instrument, settings.seed), entry.execution.initial_cash
+        closed = closed_bars(chosen)
+        looks.append(series_of(bars, key, entry.label, stitched["tuned"], cash, closed))
+        tuned = next(r for r in summary if r["fold"] == STITCHED and r["variant"] == "tuned")
+        tuned |= luck(
+            lake, bars, features, instrument, entry, chosen, looks[-1], stitched["tuned"].returns(cash),
+            tuned["bps_per_bar"], settings.seed,
+        )  # fmt: skip
+        by_start = sorted(chosen, key=lambda row: row["test_from"])
+        starts, labels = (np.array([row[name] for row in by_start]) for name in ("test_from", "label"))
         for variant, piece in stitched.items():
-            equity.append(_equity_table(symbol, bars, entry.label, variant, piece, starts))
+            equity.append(_equity_table(symbol, bars, entry.label, variant, piece, starts, labels))
             if variant in ("tuned", "untuned"):
                 tables["trades"] += _trade_rows(symbol, entry.label, variant, piece, bars, starts)
         tables["next_orders"] += next_orders(lake, bars, features, instrument, entry, nightly)
-        tuned = next(r for r in summary if r["fold"] == STITCHED and r["variant"] == "tuned")
         headline[f"{entry.label} bps per bar"] = round(tuned["bps_per_bar"], 3)
         progress(
             f"{symbol} backtests {entry.label} out of sample {tuned['bars']} bars "
             f"{tuned['bps_per_bar']:.2f} bps per bar {tuned['trades']} trades"
         )
+    lake.publish("looks", symbol, look_rows(lake.read("looks", symbol), symbol, looks), record)
     lake.publish("equity", symbol, pa.concat_tables(equity), record)
     for name, rows in tables.items():
         lake.publish(name, symbol, to_table(name, rows), record)
@@ -235,13 +250,22 @@ def _rows(
                 "trades": int(found["n_trades"]),
                 "annualisation": int(found["annual_days"]),
                 **{name: found[name] for name in METRICS},
+                **BLANK,
             }
         )
     return made
 
 
-def _equity_table(symbol: str, bars: Bars, name: str, variant: str, piece: Piece, starts: Ints) -> pa.Table:
-    """Return one stitched account as rows of ``equity``; ``starts`` are the first test bars of the folds."""
+def _equity_table(
+    symbol: str,
+    bars: Bars,
+    name: str,
+    variant: str,
+    piece: Piece,
+    starts: Ints,
+    labels: npt.NDArray[np.str_],
+) -> pa.Table:
+    """Return one stitched account as rows of ``equity``; folds have first test bars and labels."""
     count = piece.stop - piece.start
     fold = np.searchsorted(starts, np.arange(piece.start, piece.stop), side="right") - 1
     peak = np.maximum.accumulate(np.maximum(piece.equity, piece.cash))
@@ -254,7 +278,7 @@ def _equity_table(symbol: str, bars: Bars, name: str, variant: str, piece: Piece
         "equity": pa.array(piece.equity),
         "position": pa.array(piece.position),
         "drawdown": pa.array(1.0 - piece.equity / peak),
-        "label": pa.repeat("clean", count),
+        "label": pa.array(labels[fold]),
     }
     return pa.table(columns).cast(schema_of("equity"))
 

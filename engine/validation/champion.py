@@ -1,67 +1,81 @@
 """The champion of a symbol: the procedure whose out-of-sample evidence holds, or none.
 
-A procedure is a strategy entry with its settings; its parameters change every night. The rule
-of now is stated in `decide`: a studentised one-sided test of the return above the
-exposure-matched hold, multiplied by the number of procedures looked at (Bonferroni).
+A procedure is a strategy entry with its settings; its parameters change every night. `judge` says
+which procedures qualify, `choose` which of them is champion: the incumbent while it qualifies,
+unless a qualified challenger beats it bar for bar.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 
-from engine.bars.model import Floats
+from engine.bars.model import Floats, Ints
 from engine.config_sections import Promotion
-from engine.forecasts.quality import newey_west_t
+from engine.lake.records import digest
+from engine.validation.max_t import max_t
 
-MIN_BARS = 30  # fewer bars give no t
+
+@dataclass(frozen=True, eq=False)
+class Series:
+    """Closed clean out-of-sample bars of one procedure: the rows of table ``looks``.
+
+    Parameters
+    ----------
+    procedure, strategy : str
+        Hash of the procedure, name of its entry.
+    ts : int64 array, shape (T,)
+        Bars, microseconds UTC, rising.
+    net, excess : float64 array, shape (T,)
+        Net return, and that less the return of the exposure-matched hold.
+    """
+
+    procedure: str
+    strategy: str
+    ts: Ints
+    net: Floats
+    excess: Floats
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """Closed out-of-sample bars of one procedure.
+    """What the closed out-of-sample bars of one procedure come to.
 
     Parameters
     ----------
     strategy, settings_hash : str
         The procedure.
-    bars, trades : int
-        Out-of-sample bars of closed folds, and trades closed there.
+    bars, trades, last_bar : int
+        Bars of closed folds, trades closed there, and the newest of the bars (microseconds UTC).
     net_bps, excess_bps : float
-        Mean net return per bar, and above the exposure-matched hold.
-    t : float
-        Newey-West t of the excess, lag ceil(bars^(1/3)); NaN under 30 bars or without variance.
+        Mean net return per bar, and above the exposure-matched hold; NaN without bars.
+    t, p : float
+        Of the max-T test over all procedures ever looked at; NaN where it is undefined.
+    looked : int
+        How many procedures those are.
     """
 
     strategy: str
     settings_hash: str
     bars: int
     trades: int
+    last_bar: int
     net_bps: float
     excess_bps: float
     t: float
+    p: float
+    looked: int
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What the evidence of one procedure comes to.
-
-    Parameters
-    ----------
-    evidence : Evidence
-        Judged.
-    p : float
-        One-sided p-value times the procedures looked at, at most 1; NaN where t is undefined.
-    reasons : tuple of str
-        Why it does not qualify; empty where it does.
-    """
+    """What the evidence of one procedure comes to: why it does not qualify; empty where it does."""
 
     evidence: Evidence
-    p: float
     reasons: tuple[str, ...]
 
     @property
@@ -71,94 +85,162 @@ class Verdict:
 
     def as_json(self) -> dict[str, Any]:
         """Return the evidence with what is not finite as None."""
-        plain = {**asdict(self.evidence), "p": self.p}
+        plain = asdict(self.evidence)
         return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in plain.items()}
 
 
-def t_statistic(excess: Floats) -> float:
-    """Return the Newey-West t of the mean, lag ceil(T^(1/3)). NaN: under 30 values, or all equal."""
-    n = len(excess)
-    if n < MIN_BARS or not np.ptp(excess) > 0:
-        return math.nan
-    return newey_west_t(excess, math.ceil(n ** (1 / 3)))
+def draw_seed(symbol: str, seed: int, series: Sequence[Series]) -> int:
+    """Return what seeds the bootstrap: the symbol, the settings' seed and the last closed bar."""
+    last = max((int(one.ts[-1]) for one in series if len(one.ts)), default=0)
+    return int(digest([symbol, seed, last], 15), 16)
 
 
-def measure(
-    strategy: str, settings_hash: str, returns: Floats, hold_returns: Floats, trades: int
-) -> Evidence:
-    """Return the evidence of one procedure.
-
-    Parameters
-    ----------
-    strategy, settings_hash : str
-        The procedure.
-    returns, hold_returns : float64 array, shape (T,)
-        Net returns per bar, and those of the exposure-matched hold, on closed clean folds.
-    trades : int
-        Trades closed there.
-
-    NaN: the means of no bars.
-    """
-    excess = returns - hold_returns
-    net_bps, excess_bps = (1e4 * float(x.mean()) if len(x) else math.nan for x in (returns, excess))
-    return Evidence(strategy, settings_hash, len(returns), trades, net_bps, excess_bps, t_statistic(excess))
+def on_common_bars(series: Sequence[Series]) -> Floats:
+    """Return the excess of K procedures on the union of their bars, shape (T, K); NaN where one has none."""
+    ts = np.unique(np.concatenate([one.ts for one in series]))
+    out = np.full((len(ts), len(series)), np.nan)
+    for k, one in enumerate(series):
+        out[np.searchsorted(ts, one.ts), k] = one.excess
+    return out
 
 
-def decide(evidence: Sequence[Evidence], promotion: Sequence[Promotion], looked: int) -> list[Verdict]:
-    """Judge the procedures of one symbol.
-
-    A procedure qualifies with at least ``min_oos_bars`` bars and ``min_oos_trades`` trades, a
-    positive net mean, a mean excess of at least ``min_improvement`` bps per bar, and
-    p <= 1 - ``confidence``, where p is the one-sided normal tail of t times the number of
-    procedures looked at.
+def measure(series: Sequence[Series], trades: Mapping[str, int], *, seed: int) -> list[Evidence]:
+    """Return the evidence of every procedure ever looked at for one symbol.
 
     Parameters
     ----------
-    evidence : sequence of Evidence
-        The procedures of the symbol in the settings.
-    promotion : sequence of Promotion
-        Thresholds of each.
-    looked : int
-        Procedures ever looked at for this symbol, those that left the settings among them.
+    series : sequence of Series
+        All K procedures, those that left the settings among them.
+    trades : mapping of str to int
+        Procedure to trades closed; those that left have none known.
+    seed : int
+        From `draw_seed`.
 
     Returns
     -------
-    list of Verdict
+    list of Evidence
         In the order given.
     """
-    verdicts = []
-    for item, limits in zip(evidence, promotion, strict=True):
-        tail = 0.5 * math.erfc(item.t / math.sqrt(2)) if math.isfinite(item.t) else math.nan
-        p = tail if math.isnan(tail) else min(1.0, tail * looked)
-        reasons = []
-        if not limits.enabled:
-            reasons.append("promotion is off for it")
-        if item.bars < limits.min_oos_bars:
-            reasons.append(f"{item.bars} out-of-sample bars, needs {limits.min_oos_bars}")
-        if item.trades < limits.min_oos_trades:
-            reasons.append(f"{item.trades} trades, needs {limits.min_oos_trades}")
-        if not item.net_bps > 0:
-            reasons.append(f"net {_per_bar(item.net_bps)}, needs more than 0")
-        if not item.excess_bps >= limits.min_improvement:
-            reasons.append(
-                f"{_per_bar(item.excess_bps)} above the matched hold, needs {limits.min_improvement:g}"
-            )
-        if not p <= 1 - limits.confidence:
-            found = (
-                "p undefined (too few bars or no variation)"
-                if math.isnan(p)
-                else f"p {p:.3f} over {looked} procedures"
-            )
-            reasons.append(f"{found}, needs {1 - limits.confidence:.3f}")
-        verdicts.append(Verdict(item, p, tuple(reasons)))
-    return verdicts
+    if not series:
+        return []
+    t, p = max_t(on_common_bars(series), seed=seed)
+    return [
+        Evidence(
+            strategy=one.strategy,
+            settings_hash=one.procedure,
+            bars=len(one.ts),
+            trades=trades.get(one.procedure, 0),
+            last_bar=int(one.ts[-1]) if len(one.ts) else 0,
+            net_bps=1e4 * float(one.net.mean()) if len(one.ts) else math.nan,
+            excess_bps=1e4 * float(one.excess.mean()) if len(one.ts) else math.nan,
+            t=float(t[k]),
+            p=float(p[k]),
+            looked=len(series),
+        )
+        for k, one in enumerate(series)
+    ]
+
+
+def judge(item: Evidence, limits: Promotion) -> Verdict:
+    """Say whether a procedure qualifies.
+
+    It needs ``min_oos_bars`` bars and ``min_oos_trades`` trades, a positive net mean, a mean excess
+    of at least ``min_improvement`` bps per bar, and p <= 1 - ``confidence``.
+    """
+    reasons = []
+    if not limits.enabled:
+        reasons.append("promotion is off for it")
+    if item.bars < limits.min_oos_bars:
+        reasons.append(f"{item.bars} out-of-sample bars, needs {limits.min_oos_bars}")
+    if item.trades < limits.min_oos_trades:
+        reasons.append(f"{item.trades} trades, needs {limits.min_oos_trades}")
+    if not item.net_bps > 0:
+        reasons.append(f"net {_per_bar(item.net_bps)}, needs more than 0")
+    if not item.excess_bps >= limits.min_improvement:
+        reasons.append(
+            f"{_per_bar(item.excess_bps)} above the matched hold, needs {limits.min_improvement:g}"
+        )
+    if not item.p <= level(limits):
+        found = (
+            "p undefined (too few bars or no variation)"
+            if math.isnan(item.p)
+            else f"p {item.p:.3f} over {item.looked} procedures"
+        )
+        reasons.append(f"{found}, needs {level(limits):.3f}")
+    return Verdict(item, tuple(reasons))
+
+
+def level(limits: Promotion) -> float:
+    """Return the largest p that qualifies, 1 - ``confidence`` without its binary dust."""
+    return round(1.0 - limits.confidence, 12)
 
 
 def _per_bar(value: float) -> str:
     return f"{'undefined' if math.isnan(value) else f'{value:.2f}'} basis points per bar"
 
 
-def best(verdicts: Sequence[Verdict]) -> Verdict | None:
-    """Return the qualified procedure of the lowest p (ties: the larger excess), or None."""
-    qualified = [verdict for verdict in verdicts if verdict.qualified]
-    return min(qualified, key=lambda v: (v.p, -v.evidence.excess_bps), default=None)
+def choose(
+    verdicts: Sequence[Verdict],
+    limits: Sequence[Promotion],
+    series: Sequence[Series],
+    incumbent: str | None,
+    *,
+    seed: int,
+) -> tuple[Verdict | None, dict[str, str]]:
+    """Return the champion, or None, and what is said of the qualified ones that are not.
+
+    Without an incumbent that still qualifies it is the lowest p (ties: the larger excess, then the
+    first). A qualified challenger replaces the incumbent only if its excess less the incumbent's, on
+    the bars common to both, has a bootstrap lower bound above 0 at level (1 - ``confidence``) /
+    looks; looks = procedures ever looked at whose bars overlap the incumbent's.
+
+    Parameters
+    ----------
+    verdicts, limits : sequences, one a present procedure
+        From `judge`, and the thresholds of each.
+    series : sequence of Series
+        All procedures ever looked at.
+    incumbent : str or None
+        Procedure in force.
+    seed : int
+        From `draw_seed`.
+    """
+    ranked = sorted(
+        ((verdict, limit) for verdict, limit in zip(verdicts, limits, strict=True) if verdict.qualified),
+        key=lambda pair: (pair[0].evidence.p, -pair[0].evidence.excess_bps),
+    )
+    sitting = next((v for v, _ in ranked if v.evidence.settings_hash == incumbent), None)
+    if sitting is None:
+        winner = ranked[0][0] if ranked else None
+        return winner, {v.evidence.settings_hash: "another procedure is champion" for v, _ in ranked[1:]}
+    known = {one.procedure: one for one in series}
+    mine = known[sitting.evidence.settings_hash]
+    looks = max(1, sum(len(np.intersect1d(mine.ts, one.ts)) > 0 for one in series) - 1)
+    said: dict[str, str] = {}
+    winner = sitting
+    for verdict, limit in ranked:
+        if verdict is sitting:
+            continue
+        p = _beats(known[verdict.evidence.settings_hash], mine, seed)
+        needed = level(limit) / looks
+        if winner is sitting and p <= needed:
+            winner = verdict
+            said[sitting.evidence.settings_hash] = (
+                f"replaced by {verdict.evidence.strategy}, which earned more on the common bars: "
+                f"p {p:.3f}, needed {needed:.3f}"
+            )
+        elif winner is sitting:
+            shown = "undefined" if math.isnan(p) else f"{p:.3f}"
+            said[verdict.evidence.settings_hash] = (
+                f"does not beat the champion on the common bars: p {shown}, needs {needed:.3f}"
+            )
+        else:
+            said[verdict.evidence.settings_hash] = "another procedure is champion"
+    return winner, said
+
+
+def _beats(challenger: Series, incumbent: Series, seed: int) -> float:
+    """Return the one-sided p of the paired differences on common bars; NaN for a copy, or few bars."""
+    _, a, b = np.intersect1d(challenger.ts, incumbent.ts, return_indices=True)
+    difference = challenger.excess[a] - incumbent.excess[b]
+    return float(max_t(difference[:, None], seed=seed)[1][0])

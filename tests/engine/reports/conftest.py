@@ -329,7 +329,7 @@ class Example:
 
 
 EVIDENCE = json.dumps({
-    "bars": 420, "trades": 17, "net_bps": 1.234, "excess_bps": -0.2, "t": None, "p": None,
+    "bars": 420, "trades": 17, "net_bps": 1.234, "excess_bps": -0.2, "t": None, "p": None, "looked": 3,
     "thresholds": {"min_oos_bars": 500, "min_oos_trades": 20, "min_improvement": 0.5, "confidence": 0.95},
 })
 

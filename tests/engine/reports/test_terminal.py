@@ -132,13 +132,16 @@ def test_reasons_stand_oldest_first_with_their_evidence(example, tmp_path):
         {
             **example.champion_row("AAA", 1, example.when(0), decision="promoted", in_force=True),
             "reasons": "",
+            "q": 0.041,
+            "diff": '{"fast":[10,12]}',
         },
         example.champion_row("BBB", 0, example.when(0)),
     ]
     example.publish(lake, "champions", ALL_SYMBOLS, rows)
     out = printed(terminal.print_reasons, lake, "AAA", width=30).splitlines()
     assert (
-        out[0] == "0 1970-01-01 trend: rejected (p -)" and out[7] == "1 1970-01-01 trend: promoted (p 0.370)"
+        out[0] == "0 1970-01-01 trend: rejected (p -)"
+        and out[7] == "1 1970-01-01 trend: promoted (p 0.370, q over the symbols 0.041)"
     )
     assert out[1].startswith("  p nan was above") and out[8] == "  every condition is met"
     assert (
@@ -149,10 +152,10 @@ def test_reasons_stand_oldest_first_with_their_evidence(example, tmp_path):
             "    trades 17 (needs 20)",
             "    net 1.23 basis points per bar (needs more than 0)",
             "    excess over the matched hold -0.20 basis points per bar (needs 0.5)",
-            "    t -, p - (needs 0.050 or less)",
+            "    t -, p - over 3 procedures (needs 0.050 or less)",
         ]
     )
-    assert len(out) == 14
+    assert out[14:] == ["    fast: 10 before, now 12"]
     assert printed(terminal.print_reasons, lake, "CCC").startswith("no decision on CCC yet.")
 
 

@@ -1,18 +1,23 @@
-"""Champions over nights. Evidence is planted by rewriting the stored equity of the trend strategy."""
+"""Champions over nights. Evidence is planted by rewriting table ``looks``."""
 
 import copy
 import json
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
-from engine.stages import _leaderboard, common
+from engine.stages import _decisions as _decisions_module
+from engine.stages import _leaderboard
 from engine.stages.chain import run_leaderboard
+from engine.stages.common import read_bars
+from engine.strategies import registry
+from engine.validation import out_of_sample as oos
 
 SYMBOL, CASH = "ALFA", 100_000.0
-EASY = {"promotion": {"min_oos_bars": 100, "min_oos_trades": 1}}
+EASY = {"promotion": {"min_oos_bars": 100, "min_oos_trades": 1, "confidence": 0.95}}
 
 
 @pytest.fixture
@@ -27,19 +32,29 @@ def board(early, monkeypatch):
     return early
 
 
-def _plant(bench, returns, strategy="trend", position=None):
-    """Give a strategy's tuned account these returns, and no position unless one is given."""
-    equity = bench.table("equity")
-    mine = pc.and_(pc.equal(equity["strategy"], strategy), pc.equal(equity["variant"], "tuned"))
-    mine = mine.to_numpy(zero_copy_only=False)
-    path = equity["equity"].to_numpy().copy()
-    held = equity["position"].to_numpy().copy()
-    path[mine] = CASH * np.cumprod(1 + returns(int(mine.sum())))
-    held[mine] = 0.0 if position is None else position
-    for name, column in (("equity", path), ("position", held)):
-        equity = equity.set_column(equity.schema.get_field_index(name), name, pa.array(column))
+def _plant(bench, returns, strategy="trend"):
+    """Give a strategy's newest procedure these returns above a hold that earned nothing."""
+    looks = bench.table("looks")
+    newest = [row["procedure"] for row in looks.to_pylist() if row["strategy"] == strategy][-1]
+    mine = pc.equal(looks["procedure"], newest).to_numpy(zero_copy_only=False)
+    for name in ("net", "x"):
+        column = looks[name].to_numpy().copy()
+        column[mine] = returns(int(mine.sum()))
+        looks = looks.set_column(looks.schema.get_field_index(name), name, pa.array(column))
     key = bench.lake.result_id("backtests", SYMBOL) + "x"
-    bench.lake.publish("equity", SYMBOL, equity, {"result_id": key})
+    bench.lake.publish("looks", SYMBOL, looks, {"result_id": key})
+    bench.lake.publish("backtests", SYMBOL, bench.table("backtests"), {"result_id": key})
+
+
+def _new_bars(bench, days=40):
+    """Say that a fold has closed: every procedure's newest bar is a later one."""
+    looks = bench.table("looks").sort_by([("procedure", "ascending"), ("ts", "ascending")])
+    ts, names = looks["ts"].cast(pa.int64()).to_numpy().copy(), looks["procedure"].to_pylist()
+    last = [i for i, name in enumerate(names) if i + 1 == len(names) or names[i + 1] != name]
+    ts[last] += days * 86_400_000_000
+    looks = looks.set_column(looks.schema.get_field_index("ts"), "ts", pa.array(ts, pa.timestamp("us")))
+    key = bench.lake.result_id("backtests", SYMBOL) + "n"
+    bench.lake.publish("looks", SYMBOL, looks, {"result_id": key})
     bench.lake.publish("backtests", SYMBOL, bench.table("backtests"), {"result_id": key})
 
 
@@ -70,9 +85,7 @@ def test_without_an_edge_there_is_no_champion_and_the_reasons_are_said(board):
 
 
 def test_a_planted_edge_is_promoted_with_its_newest_parameters(board):
-    _plant(board, edge)
-    _plant(board, loss, "levels_entry_exit")
-    _plant(board, loss, "levels_always_on")
+    _three(board)
     result = board.decide()
     assert result.metadata["champions"] == 1
     row = next(row for row in _champions(board) if row["in_force"])
@@ -83,7 +96,7 @@ def test_a_planted_edge_is_promoted_with_its_newest_parameters(board):
     )  # fmt: skip
     evidence = json.loads(row["evidence"])
     assert evidence["bars"] == 200  # closed folds only
-    assert evidence["net_bps"] == pytest.approx(1e4 * edge(238)[:200].mean(), rel=1e-9)
+    assert evidence["net_bps"] == pytest.approx(1e4 * edge(200).mean(), rel=1e-9)
     assert evidence["thresholds"]["min_oos_bars"] == 100
 
 
@@ -116,13 +129,18 @@ def test_the_night_a_fold_closes_is_a_look(board, alfa):
     assert {str(row["asof"]) for row in after[3:]} == {str(board.table("bars")["ts"][-1].as_py())}
 
 
-def test_a_champion_that_stays_qualified_is_kept_though_another_is_better(board):
-    _plant(board, edge)
-    _plant(board, loss, "levels_entry_exit")
-    _plant(board, loss, "levels_always_on")
+def _three(board, trend=edge, entry_exit=loss, always_on=loss):
+    _plant(board, trend)
+    _plant(board, entry_exit, "levels_entry_exit")
+    _plant(board, always_on, "levels_always_on")
+
+
+@pytest.mark.parametrize("better", [0.0, 1e-5], ids=["a copy", "a hair better"])
+def test_a_champion_that_stays_qualified_is_kept(board, better):
+    _three(board)
     board.decide()
-    _plant(board, lambda n: 2 * edge(n), "levels_entry_exit")
-    _plant(board, lambda n: edge(n) + 1e-5)
+    _three(board, entry_exit=lambda n: edge(n) + better * np.random.default_rng(3).normal(0.3, 9, n))
+    _new_bars(board)
     board.decide()
     latest = {s: (d, f) for s, d, f in _decisions(board)[3:]}
     assert latest == {
@@ -130,20 +148,52 @@ def test_a_champion_that_stays_qualified_is_kept_though_another_is_better(board)
         "levels_entry_exit": ("rejected", False),
         "levels_always_on": ("rejected", False),
     }
-    reasons = {row["strategy"]: row["reasons"] for row in _champions(board)[3:]}
-    assert reasons["levels_entry_exit"] == "another procedure is champion"
-    assert reasons["trend"] == ""
+    rows = {row["strategy"]: row for row in _champions(board)[3:]}
+    shown = "undefined" if better == 0.0 else "0."
+    said = f"does not beat the champion on the common bars: p {shown}"
+    assert rows["levels_entry_exit"]["reasons"].startswith(said)
+    assert rows["levels_entry_exit"]["reasons"].endswith("needs 0.025")  # two others were looked at
+    assert (rows["trend"]["reasons"], rows["trend"]["predecessor"]) == ("", None)
     assert [row["seq"] for row in _champions(board)] == list(range(6))
     assert sum(row["in_force"] for row in _champions(board)) == 1
 
 
-def test_a_champion_that_no_longer_qualifies_is_demoted_and_the_next_promoted(board):
-    _plant(board, edge)
-    _plant(board, loss, "levels_entry_exit")
-    _plant(board, loss, "levels_always_on")
+def test_a_challenger_that_earned_clearly_more_on_the_common_bars_replaces_the_champion(board):
+    _three(board)
     board.decide()
-    _plant(board, loss)
-    _plant(board, edge, "levels_always_on")
+    before = next(row for row in _champions(board) if row["in_force"])
+    _three(board, entry_exit=lambda n: 3 * edge(n))
+    _new_bars(board)
+    board.decide()
+    rows = {row["strategy"]: row for row in _champions(board)[3:]}
+    assert (rows["trend"]["decision"], rows["trend"]["in_force"]) == ("demoted", False)
+    assert rows["trend"]["reasons"].startswith("replaced by levels_entry_exit, which earned more")
+    new = rows["levels_entry_exit"]
+    assert (new["decision"], new["in_force"], new["predecessor"]) == ("promoted", True, before["seq"])
+    assert json.loads(new["diff"])["strategy"] == ["trend", "levels_entry_exit"]
+
+
+def test_nothing_is_decided_between_two_closed_folds_whatever_the_bars_say(board):
+    _three(board)
+    board.decide()
+    before = _champions(board)
+    _three(board, trend=loss, entry_exit=edge)  # the same bars with other returns
+    assert not board.decide().unchanged
+    assert _champions(board) == before
+
+
+def test_q_is_over_the_symbols_and_stands_in_the_new_rows(board):
+    _three(board)
+    board.decide()
+    rows = _champions(board)
+    assert {row["q"] for row in rows} == {min(row["p"] for row in rows)}  # one symbol: q is its smallest p
+
+
+def test_a_champion_that_no_longer_qualifies_is_demoted_and_the_next_promoted(board):
+    _three(board)
+    board.decide()
+    _three(board, trend=loss, always_on=edge)
+    _new_bars(board)
     board.decide()
     latest = {s: (d, f) for s, d, f in _decisions(board)[3:]}
     assert latest["trend"] == ("demoted", False)
@@ -151,9 +201,7 @@ def test_a_champion_that_no_longer_qualifies_is_demoted_and_the_next_promoted(bo
 
 
 def test_an_incumbent_that_left_the_settings_is_demoted(board):
-    _plant(board, edge)
-    for name in ("levels_entry_exit", "levels_always_on"):
-        _plant(board, loss, name)
+    _three(board)
     board.decide()
     held = next(row for row in _champions(board) if row["in_force"])
     board.change(strategies=board.raw["strategies"][:2])
@@ -198,20 +246,27 @@ def _in_force(bench):
 
 
 def test_new_code_of_the_engine_makes_no_new_procedure_and_demotes_nobody(board, monkeypatch):
-    def plant():
-        _plant(board, edge)
-        _plant(board, loss, "levels_entry_exit")
-        _plant(board, loss, "levels_always_on")
-
-    plant()
+    _three(board)
     board.decide()
-    before, holder = _champions(board), _in_force(board)
-    monkeypatch.setattr(common, "code_id", lambda module: ("edited", {}))
+    before, holder, looks = _champions(board), _in_force(board), board.table("looks")
+    monkeypatch.setattr(registry, "code_id", lambda module: ("edited", {}))
     assert not board.chain()["backtests"].unchanged
-    plant()
     assert not board.decide().unchanged
     assert len(holder) == 1 and _in_force(board) == holder
-    assert _champions(board) == before
+    assert _champions(board) == before and board.table("looks").equals(looks)
+
+
+def test_an_edited_strategy_of_the_users_own_is_a_new_procedure(board, monkeypatch):
+    """What issues a user's strategy its ``code`` is the hash of its file; the built-in ones have none."""
+    board.decide()
+    entry = next(e for e in board.settings.entries(SYMBOL) if e.strategy == "trend")
+    one = _decisions_module.procedure_hash(entry, board.settings.instrument(SYMBOL), 0)
+    monkeypatch.setattr(registry.get("trend"), "code", "edited", raising=False)
+    assert _decisions_module.procedure_hash(entry, board.settings.instrument(SYMBOL), 0) != one
+    board.change(seed=board.settings.seed, constraints={"min_trades": 5})
+    board.lake.publish("backtests", SYMBOL, board.table("backtests"), {"result_id": "again"})
+    board.chain()
+    assert len(set(board.table("looks")["procedure"].to_pylist())) == 4
 
 
 NEW_PROCEDURES = [
@@ -225,7 +280,7 @@ NEW_PROCEDURES = [
 
 @pytest.mark.parametrize("change", [*NEW_PROCEDURES, "range"], ids=str)
 def test_what_the_user_chose_is_the_procedure(board, change):
-    _plant(board, edge)
+    _three(board)
     board.decide()
     before = _champions(board)
     if change == "range":
@@ -234,26 +289,49 @@ def test_what_the_user_chose_is_the_procedure(board, change):
         board.change(strategies=strategies)
     else:
         board.change(**change)
-    rows = _leaderboard._decide(board.lake, SYMBOL, board.settings, before)
-    old = {row["settings_hash"] for row in before if row["strategy"] == "trend"}
-    new = {row["settings_hash"] for row in rows[len(before) :] if row["reasons"] != "left the settings"
-           and row["strategy"] == "trend"}  # fmt: skip
-    assert len(new) == 1 and not new & old
+    settings = board.settings
+    entry = next(e for e in settings.entries(SYMBOL) if e.strategy == "trend")
+    new = _decisions_module.procedure_hash(entry, settings.instrument(SYMBOL), settings.seed)
+    assert new not in {row["settings_hash"] for row in before}
+    rows, _ = _decisions_module.decide_symbol(board.lake, SYMBOL, settings, before)
     assert [row["reasons"] for row in rows if row["decision"] == "demoted"] == ["left the settings"]
 
 
 def test_what_drift_earns_is_taken_off(board):
     """An account fully invested in a rising symbol has no excess over its own exposure."""
-    bars = board.table("bars")
-    close, dividend = bars["close"].to_numpy(), bars["dividend"].to_numpy()
-    total = (close[650:] + dividend[650:]) / close[649:-1] - 1
+    bars = read_bars(board.lake, board.settings.instrument(SYMBOL))
+    total = oos.total_returns(bars, 650, 850)
     path = CASH * np.cumprod(1 + total)
-    _plant(board, lambda n: total, position=path / close[650:])
-    board.decide()
-    row = next(row for row in _champions(board) if row["strategy"] == "trend")
-    evidence = json.loads(row["evidence"])
-    assert evidence["net_bps"] == pytest.approx(1e4 * total[:200].mean(), rel=1e-9)
-    assert evidence["excess_bps"] == pytest.approx(0.0, abs=1e-9)
+    tuned = replace(oos.flat_piece(0, 650, 850, CASH, status="valid", compounded=True),
+                    equity=path, position=path / bars.close[650:850])  # fmt: skip
+    at = np.arange(660, 850)
+    found = _decisions_module.series_of(bars, "h", "trend", tuned, CASH, at)
+    np.testing.assert_allclose(found.net, total[10:], rtol=1e-9)
+    np.testing.assert_allclose(found.excess, 0.0, atol=1e-12)
+    assert found.ts.tolist() == bars.ts[at].tolist()
+
+
+def test_contaminated_and_open_folds_are_no_evidence():
+    span = dict(open=False, label="clean")
+    folds = [
+        dict(span, fold=2, test_from=30, test_to=33, open=True),
+        dict(span, fold=1, test_from=20, test_to=23, label="contaminated"),
+        dict(span, fold=0, test_from=10, test_to=13),
+    ]
+    assert _decisions_module.closed_bars(folds).tolist() == [10, 11, 12]
+    assert _decisions_module.closed_bars(folds[:2]).tolist() == []
+
+
+def test_looks_are_written_once_and_again_when_a_fold_closes(board, alfa, with_bar):
+    before = board.table("looks")
+    board.write(with_bar(alfa(889), 700))  # a corrected bar between two closed folds: no new look
+    board.chain()
+    assert board.table("looks").equals(before)
+    board.write(with_bar(alfa(890), 700))
+    board.chain()
+    after = board.table("looks")
+    assert (len(before), len(after)) == (200 + 2 * 220, 3 * 240)
+    assert not after.slice(0, 200).equals(before.slice(0, 200))
 
 
 def test_evidence_equals_the_stored_accounts_where_no_fold_is_open(board, alfa):
@@ -305,3 +383,8 @@ def test_the_report_is_written_once_for_the_same_results(early):
     assert run().metadata["report"].stat().st_mtime_ns == written
     run({"BETA": "E16 no such file"})
     assert page.stat().st_mtime_ns != written
+    run({SYMBOL: "E16 no such file"})
+    again = _leaderboard.write_report(early.lake, early.settings, asof=None)
+    assert "E16 no such file" in again.read_text()  # a report written again knows what failed
+    run()
+    assert "E16" not in _leaderboard.write_report(early.lake, early.settings, asof=None).read_text()

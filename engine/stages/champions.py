@@ -1,0 +1,112 @@
+"""What a person does with champions: put the predecessor back, and write them to a file.
+
+No stage calls these: nothing becomes live by itself.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from engine.bars.model import iso
+from engine.config import Settings
+from engine.errors import LakeError
+from engine.lake import warehouse
+from engine.lake.paths import ALL_SYMBOLS
+from engine.lake.publish import Lake, rows_of
+from engine.stages._decisions import ROLLED_BACK, newest_fit, procedure_hash
+from engine.stages.chain import holding
+from engine.stages.common import Progress, to_table
+
+PAPER_ONLY = "paper only: nightfold places no orders"
+Row = dict[str, Any]
+
+
+def rollback(lake: Lake, symbol: str, settings: Settings, progress: Progress, *, cpus: int) -> Row:
+    """Put the champion before the one in force back, until new evidence decides again.
+
+    Where none was before, the symbol has none again.
+
+    Returns
+    -------
+    dict
+        The new row of ``champions``: the predecessor's, but for its number, the decision and reason.
+
+    Raises
+    ------
+    LakeError
+        The symbol has no champion, or its predecessor left the settings.
+    AlreadyRunning
+        Another live process writes the leaderboard.
+    """
+    with holding(lake, ALL_SYMBOLS, settings, cpus, progress):
+        rows = rows_of(lake.read("champions", ALL_SYMBOLS))
+        mine = [row for row in rows if row["symbol"] == symbol]
+        holder = next((row for row in mine if row["in_force"]), None)
+        if holder is None:
+            raise LakeError(f"{symbol} has no champion to roll back. See: nightfold champions --why {symbol}")
+        back = holder if holder.get("predecessor") is None else mine[holder["predecessor"]]
+        instrument = settings.instrument(symbol)
+        present = {procedure_hash(entry, instrument, settings.seed) for entry in settings.entries(symbol)}
+        if back is not holder and back["settings_hash"] not in present:
+            raise LakeError(
+                f"{symbol}: the champion before was {back['strategy']} with settings that are no longer in "
+                f"the settings file, so it cannot come back. Put them back there, or keep the champion"
+            )
+        row = {
+            **back,
+            "seq": len(mine),
+            "decision": ROLLED_BACK,
+            "reasons": f"rolled back by hand from decision {holder['seq']}, until new evidence",
+            "in_force": back is not holder,
+        }
+        kept = [{**old, "in_force": old["in_force"] and old["symbol"] != symbol} for old in rows]
+        place = max(i for i, old in enumerate(rows) if old["symbol"] == symbol) + 1
+        record = dict(lake.record("champions", ALL_SYMBOLS) or {})
+        record.pop("record_sha", None)
+        table = to_table("champions", [*kept[:place], row, *kept[place:]])
+        lake.publish("champions", ALL_SYMBOLS, table, record)
+        warehouse.refresh(lake.data_dir)
+    return row
+
+
+def export(lake: Lake, symbols: Sequence[str]) -> Row:
+    """Return the champions in force as plain JSON values: parameters of now, evidence, next orders.
+
+    Symbols without a champion are named under ``without_champion``.
+    """
+    held = {row["symbol"]: row for row in rows_of(lake.read("champions", ALL_SYMBOLS)) if row["in_force"]}
+    champions = []
+    for symbol in symbols:
+        if symbol not in held:
+            continue
+        row = held[symbol]
+        fit = newest_fit(lake, symbol, row["strategy"])
+        orders = [
+            {name: value for name, value in order.items() if name not in ("symbol", "strategy")}
+            for order in rows_of(lake.read("next_orders", symbol))
+            if order["strategy"] == row["strategy"]
+        ]
+        champions.append(
+            {
+                "symbol": symbol,
+                "strategy": row["strategy"],
+                "procedure": row["settings_hash"],
+                "decision": row["decision"],
+                "decided_asof": iso(row["asof"]),
+                "p": row["p"],
+                "q": None if row.get("q") != row.get("q") else row.get("q"),
+                "evidence": json.loads(row["evidence"]),
+                "parameters": json.loads(fit["params"]),
+                "parameters_asof": iso(fit["asof"]),
+                "study_id": fit["study_id"],
+                "trial_number": fit["trial_number"],
+                "next_orders": [
+                    {k: iso(v) if k == "asof" else None if v != v else v for k, v in order.items()}
+                    for order in orders
+                ],
+            }
+        )
+    without = [symbol for symbol in symbols if symbol not in held]
+    return {"note": PAPER_ONLY, "champions": champions, "without_champion": without}
