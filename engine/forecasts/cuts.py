@@ -64,3 +64,12 @@ def window_starts(ts: Ints, frame: str, calendar: str, lookback: int) -> Ints:
         Positions; 0 where less history exists.
     """
     return np.maximum(0, cut_positions(refit_groups(ts, frame, calendar)) - lookback)
+
+
+def trailing_starts(bars: int, lookback: int) -> Ints:
+    """Return the first bar of windows that hold the ``lookback`` bars up to each as-of bar, shape (T,).
+
+    >>> trailing_starts(5, 3)
+    array([0, 0, 0, 1, 2])
+    """
+    return np.maximum(0, np.arange(bars, dtype=np.int64) - lookback + 1)

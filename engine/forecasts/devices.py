@@ -1,11 +1,17 @@
-"""Which device computes: `choose_device`. The choice is returned, so that it can be recorded."""
+"""Which device computes, and who holds it: `choose_device`, `gpu_slot`. The choice can be recorded."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 from engine.errors import ConfigError, DeviceUnavailable
+from engine.lake.leases import slot
+
+CPU_BYTES = 512 * 2**20  # what the requests of one process may count on
 
 
 @dataclass(frozen=True)
@@ -71,3 +77,46 @@ def choose_device(setting: str, *, allow_cpu_fallback: bool = False) -> DeviceCh
         f"devices.device was {setting}, but torch finds {present} CUDA devices. "
         "Set devices.device: cpu or auto, or devices.allow_cpu_fallback: true"
     )
+
+
+def free_bytes(device: str) -> int:
+    """Return the memory that requests may count on: the GPU's free memory, or 512 MiB on a CPU."""
+    if device == "cpu":
+        return CPU_BYTES
+    import torch
+
+    return int(torch.cuda.mem_get_info(device)[0])
+
+
+@contextmanager
+def gpu_slot(
+    device: str, data_dir: Path, slots: int, wait_s: float, progress: Callable[[str], None]
+) -> Iterator[None]:
+    """Hold one slot of a GPU; on a CPU hold nothing.
+
+    The slots are the files ``locks/gpu<N>-<slot>.lock`` of the data folder; the kernel frees them
+    when a process dies.
+
+    Parameters
+    ----------
+    device : str
+        ``cpu`` or ``cuda:N``.
+    data_dir : Path
+        Data folder.
+    slots : int
+        The setting ``devices.slots_per_gpu``.
+    wait_s : float
+        The setting ``devices.gpu_wait_s``.
+    progress : callable
+        Told once a minute who holds the slots.
+
+    Raises
+    ------
+    DeviceUnavailable
+        None came free in time; names the holders.
+    """
+    if device == "cpu":
+        yield
+        return
+    with slot(data_dir, f"gpu{device.partition(':')[2]}-", slots, progress, wait_s=wait_s):
+        yield

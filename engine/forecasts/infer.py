@@ -1,12 +1,13 @@
 """`infer`: forecast the as-of bars that are missing, and only those.
 
-The way: eligible as-of bars, anti-joined with what is stored; windows in requests; the model;
-repair; rows for the lake. Where nothing is missing, no model is built and torch is not imported.
+The way: eligible as-of bars, anti-joined with what is stored; windows in requests (`running`); the
+model; repair; rows for the lake. Where nothing is missing, no model is built, torch not imported.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from datetime import date
 from typing import Protocol
@@ -16,28 +17,17 @@ import pyarrow as pa
 
 from engine.bars.model import Bars, Floats, Ints
 from engine.errors import ConfigError
-from engine.forecasts import store
-from engine.forecasts.cuts import window_starts
+from engine.forecasts import backends, store
+from engine.forecasts.backends import Backend
 from engine.forecasts.devices import DeviceChoice, choose_device
-from engine.forecasts.interface import (
-    OK,
-    REJECTED,
-    REPAIRED,
-    SKIPPED,
-    Floats32,
-    Forecaster,
-    ForecasterSpec,
-    ForecastRequest,
-)
+from engine.forecasts.interface import OK, REJECTED, REPAIRED, SKIPPED, ForecasterSpec
 from engine.forecasts.keys import input_hashes, model_key
-from engine.forecasts.local import LocalForecaster, local_spec
 from engine.forecasts.local_features import HALF_LIFE, variances, weighted_mean
 from engine.forecasts.repair import repair
+from engine.forecasts.running import Build, run_windows, starts_of
 from engine.lake.schemas import schema_of
 
-REQUEST_COLUMNS = ("open", "high", "low", "close", "volume")
-FREE_BYTES = 512 * 2**20  # what requests may count on
-Build = Callable[[ForecasterSpec, str], Forecaster]
+Hold = Callable[[str], AbstractContextManager[object]]
 
 
 class ForecastSettings(Protocol):
@@ -70,7 +60,9 @@ class InferenceResult:
     fits : int
         Fits of (cut, step) that this took.
     device : DeviceChoice or None
-        None where no model was built.
+        Of the last window; None where no model was built.
+    halvings : int
+        How often a batch ran out of memory and was halved.
     """
 
     forecasts: pa.Table
@@ -80,6 +72,7 @@ class InferenceResult:
     model_calls: int
     fits: int
     device: DeviceChoice | None
+    halvings: int = 0
 
 
 def start_us(start: str | date | None) -> int | None:
@@ -96,40 +89,6 @@ def start_us(start: str | date | None) -> int | None:
         return int(np.datetime64(start, "us").astype(np.int64))
     except ValueError:
         raise ConfigError(f"forecasts.start was {start!r}; expected an ISO date such as 2015-01-02") from None
-
-
-def requests(bars: Bars, starts: Ints, as_of: Ints, per_request: int) -> Iterator[ForecastRequest]:
-    """Cut windows out of one symbol's bars.
-
-    Parameters
-    ----------
-    bars : Bars
-        T bars.
-    starts : int64 array, shape (T,)
-        First bar of the window that ends at each bar.
-    as_of : int64 array, shape (n,)
-        Positions of the as-of bars wanted, increasing.
-    per_request : int
-        Windows in one request.
-
-    Yields
-    ------
-    ForecastRequest
-        The next ``per_request`` windows.
-    """
-    columns = np.stack([getattr(bars, name) for name in REQUEST_COLUMNS], axis=1)  # (T, C)
-    for first in range(0, len(as_of), per_request):
-        chosen = as_of[first : first + per_request]
-        lengths = chosen - starts[chosen] + 1
-        longest = int(lengths.max())
-        values = np.full((len(chosen), longest, len(REQUEST_COLUMNS)), np.nan)
-        stamps = np.zeros((len(chosen), longest), dtype=np.int64)
-        for row, (t, length) in enumerate(zip(chosen.tolist(), lengths.tolist(), strict=True)):
-            values[row, longest - length :] = columns[t + 1 - length : t + 1]
-            stamps[row, longest - length :] = bars.ts[t + 1 - length : t + 1]
-        mask = np.arange(longest)[None, :] >= (longest - lengths)[:, None]
-        symbols = (bars.symbol,) * len(chosen)
-        yield ForecastRequest(values, REQUEST_COLUMNS, mask, stamps, symbols, bars.ts[chosen])
 
 
 def ewma_volatility(bars: Bars, starts: Ints, as_of: Ints) -> Floats:
@@ -149,31 +108,18 @@ def ewma_volatility(bars: Bars, starts: Ints, as_of: Ints) -> Floats:
     return out
 
 
-def _answer(
-    bars: Bars, model: Forecaster, starts: Ints, wanted: Ints
-) -> tuple[Floats32, list[str], list[str], int]:
-    """Run the model over all requests: quantiles (n, h, V, Q), status, reason, fits."""
-    quantiles, status, reason, fits = [], list[str](), list[str](), 0
-    per_request = model.plan(len(wanted), FREE_BYTES)
-    for request in requests(bars, starts, wanted, per_request):
-        batch = model.run(request)
-        quantiles.append(batch.quantiles)
-        status += batch.status
-        reason += batch.reason
-        fits += int(batch.meta.get("fits", 0))
-    return np.concatenate(quantiles), status, reason, fits
-
-
 def infer(
     bars: Bars,
     settings: ForecastSettings,
     device: str,
     existing_inputs: pa.Table | None = None,
     *,
+    backend: Backend | None = None,
     allow_cpu_fallback: bool = False,
-    build: Build = LocalForecaster,
+    build: Build | None = None,
+    hold: Hold = nullcontext,
 ) -> InferenceResult:
-    """Forecast what is missing with the local model.
+    """Forecast what is missing.
 
     Parameters
     ----------
@@ -185,10 +131,14 @@ def infer(
         The setting ``devices.device``.
     existing_inputs : pyarrow.Table or None
         Stored ``forecast_inputs`` of the symbol.
+    backend : Backend or None
+        The model; None = the local one.
     allow_cpu_fallback : bool
         The setting of that name; where it was needed, the reason is stored with each row.
-    build : callable
-        Makes the forecaster from (spec, device name).
+    build : callable or None
+        Makes the forecaster from (spec, device name) in place of the backend's own.
+    hold : callable
+        Given the device's name, returns a context that is held from model load to last window.
 
     Returns
     -------
@@ -201,10 +151,13 @@ def infer(
         Levels, horizon or start are impossible.
     DeviceUnavailable
         A CUDA device was asked for and is absent.
+    ForecastError
+        The weights are damaged, or one window does not fit the device.
     """
-    spec = local_spec(bars.frame, bars.calendar, settings.horizon, tuple(settings.levels))
+    model = backend or backends.local(bars.frame, bars.calendar, settings.horizon, tuple(settings.levels))
+    spec, make = model.spec, build or model.build
     key = model_key(spec)
-    starts = window_starts(bars.ts, bars.frame, bars.calendar, spec.lookback)
+    starts = starts_of(spec, bars.ts)
     hashes = input_hashes(bars, starts)
     min_bars = max(settings.min_history_bars, spec.min_lookback)
     positions = store.eligible(bars.ts, min_bars, start_us(settings.start))
@@ -214,10 +167,13 @@ def infer(
         return InferenceResult(*empty, spec, key, 0, 0, None)
 
     choice = choose_device(device, allow_cpu_fallback=allow_cpu_fallback)
-    quantiles, status, reason, fits = _answer(bars, build(spec, choice.name), starts, wanted)
+    fallback = allow_cpu_fallback and spec.dtype != "bf16"
+    with hold(choice.name):
+        answers = run_windows(make, spec, choice, bars, starts, wanted, allow_cpu_fallback=fallback)
+    status, reason = answers.status, answers.reason
     answered = np.array([word != SKIPPED for word in status])
     sigma = ewma_volatility(bars, starts, wanted)
-    repaired = repair(quantiles[answered], spec.levels, sigma[answered])
+    repaired = repair(answers.quantiles[answered], spec.levels, sigma[answered])
     n_clamped, n_repaired = np.zeros((2, len(wanted)), dtype=np.int64)
     n_clamped[answered], n_repaired[answered] = repaired.n_clamped, repaired.n_repaired
     for i, why in zip(np.flatnonzero(answered).tolist(), repaired.rejected, strict=True):
@@ -225,8 +181,8 @@ def infer(
             status[i], reason[i] = REJECTED, why
         elif n_clamped[i] or n_repaired[i]:
             status[i] = REPAIRED
-        if choice.reason:
-            reason[i] = "; ".join(part for part in (reason[i], choice.reason) if part)
+        if answers.device[i].reason:
+            reason[i] = "; ".join(part for part in (reason[i], answers.device[i].reason) if part)
 
     stored = np.array([word in (OK, REPAIRED) for word in status])
     rows = store.forecast_rows(
@@ -241,12 +197,13 @@ def infer(
             "input_hash": [hashes[t] for t in wanted.tolist()],
             "status": status,
             "reason": reason,
-            "device": [choice.name] * n,
+            "device": [device.name for device in answers.device],
             "dtype": [spec.dtype] * n,
             "n_clamped": n_clamped,
             "n_repaired": n_repaired,
-            "in_pretraining": [False] * n,  # refitted on bars up to its cut, so no later bar was seen
+            "in_pretraining": backends.in_pretraining(model, bars.ts[wanted]).tolist(),
         },
         schema=schema_of("forecast_inputs"),
     )
-    return InferenceResult(rows, inputs, spec, key, int(answered.sum()), fits, choice)
+    made = int(answered.sum())
+    return InferenceResult(rows, inputs, spec, key, made, answers.fits, answers.device[-1], answers.halvings)

@@ -35,7 +35,7 @@ class ForecasterSpec:
     Parameters
     ----------
     backend : str
-        Which code runs: local, fhs, persistence.
+        Which code runs: local, kronos, chronos-2, fhs, persistence.
     frame, calendar : str
         Of the bars, as in `Bars`.
     horizon : int, >= 1
@@ -62,6 +62,8 @@ class ForecasterSpec:
         File name and sha256 of each weights and config file.
     seed : int or None
         None where the model draws nothing at random.
+    options : tuple of (str, str | int | float)
+        Further terms of the backend that decide its numbers, in a fixed order.
     """
 
     backend: str
@@ -80,6 +82,7 @@ class ForecasterSpec:
     revision: str = ""
     weights: tuple[tuple[str, str], ...] = ()
     seed: int | None = None
+    options: tuple[tuple[str, str | int | float], ...] = ()
 
     def __post_init__(self) -> None:
         """Refuse levels and horizons that no forecaster can serve."""
@@ -112,6 +115,8 @@ class ForecastRequest:
         Canonical keys.
     as_of : int64 array, shape (B,)
         Stamp of each window's last bar.
+    future_stamps : int64 array, shape (B, h)
+        Opens of the bars to come, as the calendar has them; h is the forecaster's horizon.
     """
 
     bars: Floats  # (B, T, C)
@@ -120,6 +125,7 @@ class ForecastRequest:
     stamps: Ints  # (B, T)
     symbols: tuple[str, ...]
     as_of: Ints  # (B,)
+    future_stamps: Ints  # (B, h)
 
 
 @dataclass(frozen=True, eq=False)
@@ -133,9 +139,11 @@ class ForecastBatch:
     levels : float32 array, shape (Q,)
         Quantile levels.
     status, reason : tuple of str, length B
-        ok or skipped (later: repaired, rejected), and why; a reason beside ok names a variant.
+        ok, repaired (paths were put in order) or skipped, and why; a reason beside ok names a variant.
     meta : dict
         Device and counts, for the run's record.
+    paths : float32 array, shape (B, S, h, V), or None
+        Sampled paths in the same unit, where the model makes such; NaN where a window was skipped.
     """
 
     quantiles: Floats32
@@ -143,6 +151,7 @@ class ForecastBatch:
     status: tuple[str, ...]
     reason: tuple[str, ...]
     meta: dict[str, Any] = field(default_factory=dict)
+    paths: Floats32 | None = None
 
 
 class Forecaster(Protocol):
@@ -178,6 +187,9 @@ def _check_form(request: ForecastRequest) -> None:
         if array.dtype != dtype or array.shape != shape:
             found = f"{name} was {array.dtype} {list(array.shape)}"
             raise _refuse(request, found, f"{np.dtype(dtype).name} {list(shape)}")
+    future = request.future_stamps
+    if future.dtype != np.int64 or future.ndim != 2 or len(future) != b:
+        raise _refuse(request, f"future_stamps was {future.dtype} {list(future.shape)}", f"int64 [{b}, h]")
     if len(request.symbols) != b:
         raise _refuse(request, f"{len(request.symbols)} symbols for {b} windows", "one for each")
     missing = [name for name in REQUIRED_COLUMNS if name not in request.columns]

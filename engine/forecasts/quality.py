@@ -14,14 +14,15 @@ from engine.bars.model import Bars, Floats, Ints
 from engine.forecasts import store
 from engine.forecasts.baselines import HistoricalSimulation, Persistence, fhs_spec, persistence_spec
 from engine.forecasts.cuts import window_starts
-from engine.forecasts.infer import FREE_BYTES, requests
+from engine.forecasts.devices import CPU_BYTES
 from engine.forecasts.interface import FIELDS, Forecaster, ForecasterSpec
 from engine.forecasts.keys import model_key
+from engine.forecasts.running import requests
 from engine.lake.schemas import schema_of
 
 # Axes: n as-of bars, h steps, V fields, Q levels.
 LAST_BARS, MIN_BARS, LAG_BARS, CRITICAL_T = 250, 60, 10, 2.0
-SPAN = "clean"  # the local model has no knowledge cut-off, so every as-of bar counts
+CLEAN, BEFORE, AFTER = "clean", "before", "after"  # spans: no cut-off at all; up to it; past it
 
 
 def pinball(y: Floats, quantiles: Floats, levels: tuple[float, ...]) -> Floats:
@@ -149,7 +150,7 @@ def run_over(bars: Bars, forecaster: Forecaster, as_of: Ints) -> Floats:
         starts = window_starts(bars.ts, bars.frame, bars.calendar, spec.lookback)
     else:
         starts = np.maximum(0, np.arange(len(bars), dtype=np.int64) - spec.lookback)
-    batches = requests(bars, starts, as_of, forecaster.plan(len(as_of), FREE_BYTES))
+    batches = requests(bars, starts, as_of, forecaster.plan(len(as_of), CPU_BYTES), spec.horizon)
     parts = [forecaster.run(request).quantiles for request in batches]
     return np.concatenate(parts).astype(np.float64)
 
@@ -161,6 +162,7 @@ def quality(
     spec: ForecasterSpec,
     *,
     last_bars: int | None = LAST_BARS,
+    has_cutoff: bool = False,
 ) -> pa.Table:
     """Score the stored forecasts of one model on the bars that followed.
 
@@ -174,12 +176,16 @@ def quality(
         Of the model.
     last_bars : int or None
         Score the newest as-of bars with a realised outcome at every step; None = all.
+    has_cutoff : bool
+        The model was trained before: split at the label ``in_pretraining`` of ``inputs``.
 
     Returns
     -------
     pyarrow.Table
-        ``forecast_quality``, one row per (step, field), span "clean"; no row where nothing is
-        realised yet. crossing_rate and clamp_rate are shares of the values of those as-of bars.
+        ``forecast_quality``, one row per (step, field, span); no row where nothing is realised yet.
+        Span "clean": the model has no knowledge cut-off. Else "before" are the as-of bars that its
+        training may have seen, "after" the others. crossing_rate and clamp_rate are shares of the
+        values of those as-of bars.
     """
     key, levels = model_key(spec), spec.levels
     if last_bars is not None:  # a night adds one bar; years of older rows need not be read again
@@ -196,9 +202,33 @@ def quality(
     stored = np.all([~np.isnan(values).any(axis=1) for values in series.values()], axis=0)
     as_of = np.flatnonzero(stored[: max(0, len(bars) - spec.horizon)]).astype(np.int64)
     as_of = as_of if last_bars is None else as_of[-last_bars:]
-    if len(as_of) == 0:
-        return schema_of("forecast_quality").empty_table()
+    rows = []
+    for span, part in _spans(bars, inputs, key, as_of, has_cutoff).items():
+        rows += _rows(bars, series, inputs, spec, span, part)
+    return pa.Table.from_pylist(rows, schema=schema_of("forecast_quality"))
 
+
+def _spans(bars: Bars, inputs: pa.Table, key: str, as_of: Ints, has_cutoff: bool) -> dict[str, Ints]:
+    """Return the scored as-of bars by span, empty spans left out."""
+    if not has_cutoff:
+        spans = {CLEAN: as_of}
+    else:
+        until = store.seen_until(inputs, key)
+        seen = bars.ts[as_of] <= (-1 if until is None else until)
+        spans = {BEFORE: as_of[seen], AFTER: as_of[~seen]}
+    return {span: part for span, part in spans.items() if len(part)}
+
+
+def _rows(
+    bars: Bars,
+    series: dict[tuple[int, str], Floats],
+    inputs: pa.Table,
+    spec: ForecasterSpec,
+    span: str,
+    as_of: Ints,
+) -> list[dict[str, object]]:
+    """Return the rows of one span; ``series`` holds the stored quantiles (T, Q) by step and field."""
+    key, levels = model_key(spec), spec.levels
     shape = (spec.frame, spec.calendar, spec.horizon, levels)
     fhs = run_over(bars, HistoricalSimulation(fhs_spec(*shape)), as_of)
     persistence = run_over(bars, Persistence(persistence_spec(*shape)), as_of)
@@ -214,6 +244,6 @@ def quality(
         v = FIELDS.index(name)
         y = realised(bars, as_of, step)[:, v]
         numbers = skill(y, model[as_of], fhs[:, step - 1, v], persistence[:, step - 1, v], levels)
-        row = {"symbol": bars.symbol, "model_key": key, "step": step, "field": name, "span": SPAN}
+        row = {"symbol": bars.symbol, "model_key": key, "step": step, "field": name, "span": span}
         rows.append({**row, **numbers, **rates})
-    return pa.Table.from_pylist(rows, schema=schema_of("forecast_quality"))
+    return rows

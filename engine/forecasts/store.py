@@ -6,13 +6,15 @@ and writes the files.
 
 from __future__ import annotations
 
+from datetime import date
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from engine.bars.model import Floats, Ints
 from engine.errors import ConfigError
-from engine.forecasts.interface import FIELDS, OK, REPAIRED, Floats32, ForecasterSpec
+from engine.forecasts.interface import FIELDS, OK, REPAIRED, Bools, Floats32, ForecasterSpec
 from engine.forecasts.keys import model_key, spec_json
 from engine.lake.schemas import schema_of
 
@@ -162,8 +164,14 @@ def _without(table: pa.Table, replaced: pa.Table) -> pa.Table:
     return table.filter(pa.array(keep))
 
 
-def model_row(symbol: str, spec: ForecasterSpec, inputs: pa.Table) -> pa.Table:
-    """Return the row of ``forecast_models`` for the local model: no knowledge cut-off, by construction.
+def model_row(
+    symbol: str,
+    spec: ForecasterSpec,
+    inputs: pa.Table,
+    cutoff: date | None = None,
+    cutoff_status: str = "none",
+) -> pa.Table:
+    """Return the row of ``forecast_models``.
 
     Parameters
     ----------
@@ -173,6 +181,8 @@ def model_row(symbol: str, spec: ForecasterSpec, inputs: pa.Table) -> pa.Table:
         Of the model.
     inputs : pyarrow.Table
         Merged ``forecast_inputs``; the earliest answered as-of bar becomes first_as_of.
+    cutoff, cutoff_status
+        As in `engine.forecasts.backends.Backend`.
 
     Returns
     -------
@@ -185,11 +195,48 @@ def model_row(symbol: str, spec: ForecasterSpec, inputs: pa.Table) -> pa.Table:
         "symbol": symbol,
         "model_key": key,
         "spec": spec_json(spec),
-        "knowledge_cutoff": None,
-        "cutoff_status": "none",
+        "knowledge_cutoff": cutoff,
+        "cutoff_status": cutoff_status,
         "first_as_of": pc.min(answered["as_of"]).as_py(),
     }
     return pa.Table.from_pylist([row], schema=schema_of("forecast_models"))
+
+
+def labelled(inputs: pa.Table, key: str, seen: Bools) -> pa.Table:
+    """Return ``forecast_inputs`` with ``in_pretraining`` of one model's rows replaced.
+
+    Parameters
+    ----------
+    inputs : pyarrow.Table
+        Rows of one symbol.
+    key : str
+        Model key.
+    seen : bool array, shape (rows,)
+        The label of each row, read at the rows of that model alone.
+    """
+    mine = pc.equal(inputs["model_key"], key)
+    labels = pc.if_else(mine, pa.array(seen, pa.bool_()), inputs["in_pretraining"])
+    place = inputs.schema.get_field_index("in_pretraining")
+    return inputs.set_column(place, "in_pretraining", labels).combine_chunks()
+
+
+def seen_until(inputs: pa.Table, key: str) -> int | None:
+    """Return the stamp of the last as-of bar that a model's weights may have been trained on.
+
+    Parameters
+    ----------
+    inputs : pyarrow.Table
+        ``forecast_inputs`` of one symbol.
+    key : str
+        Model key.
+
+    Returns
+    -------
+    int or None
+        Microseconds UTC; None where no row is labelled so.
+    """
+    seen = inputs.filter((pc.field("model_key") == key) & pc.field("in_pretraining"))
+    return int(stamps_of(seen).max()) if len(seen) else None
 
 
 def selection(key: str, step: int, field: str, level: float) -> pc.Expression:

@@ -1,3 +1,4 @@
+import os
 import subprocess
 import sys
 
@@ -5,7 +6,7 @@ import pytest
 
 from engine.errors import ConfigError, DeviceUnavailable
 from engine.forecasts import devices
-from engine.forecasts.devices import DeviceChoice, choose_device
+from engine.forecasts.devices import DeviceChoice, choose_device, gpu_slot
 
 
 @pytest.fixture
@@ -51,3 +52,20 @@ def test_importing_the_package_loads_neither_torch_nor_scipy():
     )
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert answer.stdout.strip() == "[]"
+
+
+def test_a_gpu_slot_is_held_by_one_and_a_cpu_by_none(tmp_path):
+    def hold(device, wait_s=0.0):
+        return gpu_slot(device, tmp_path, 1, wait_s, said.append)
+
+    said = []
+    with hold("cpu"), hold("cpu"):
+        assert not (tmp_path / "locks").exists()
+    with hold("cuda:1"), hold("cuda:0"):
+        assert {path.name for path in (tmp_path / "locks").iterdir()} == {"gpu0-0.lock", "gpu1-0.lock"}
+        expected = rf"none of 1 gpu1- slots came free within 0.1 s; they are held by pid {os.getpid()}\."
+        with pytest.raises(DeviceUnavailable, match=expected), hold("cuda:1", 0.1):
+            pass
+        assert said == [f"waiting for one of 1 gpu1- slots, held by pid {os.getpid()}"]
+    with hold("cuda:1"):  # free again
+        pass

@@ -14,7 +14,7 @@ def request(**changes):
     stamps = np.tile(np.arange(1, length + 1, dtype=np.int64), (windows, 1))
     plain = ForecastRequest(
         np.full((windows, length, 4), 10.0), COLUMNS, np.ones((windows, length), dtype=bool),
-        stamps, ("A",) * windows, stamps[:, -1].copy(),
+        stamps, ("A",) * windows, stamps[:, -1].copy(), np.full((windows, 1), length + 1),
     )  # fmt: skip
     return replace(plain, **changes)
 
@@ -64,6 +64,7 @@ def test_marks_a_window_with_too_few_bars_and_ignores_its_padding():
             r"mask was bool \[2, 4\]; expected bool \[2, 5\]",
         ),
         ({"as_of": np.zeros(2)}, r"as_of was float64 \[2\]; expected int64 \[2\]"),
+        ({"future_stamps": np.zeros((1, 1), dtype=np.int64)}, r"future_stamps was int64 \[1, 1\]; expected"),
         ({"symbols": ("A",)}, "1 symbols for 2 windows; expected one for each"),
         ({"columns": ("open", "high", "low", "last")}, "expected open, high, low, close once each"),
         ({"columns": ("open", "high", "low")}, "for 4 values per bar"),

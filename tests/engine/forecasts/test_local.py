@@ -18,12 +18,12 @@ from engine.forecasts.baselines import (
     persistence_spec,
 )
 from engine.forecasts.cuts import cut_positions, refit_groups, window_starts
-from engine.forecasts.infer import requests
 from engine.forecasts.interface import DEFAULT_LEVELS, FIELDS
 from engine.forecasts.local import LOCAL_VERSION, LocalForecaster, local_spec
 from engine.forecasts.local_features import prepare, targets
 from engine.forecasts.local_fit import fit, location_scale_quantiles
 from engine.forecasts.quality import newey_west_t, pinball, realised, run_over
+from engine.forecasts.running import requests
 
 SAMPLE = Path(__file__).parents[3] / "data" / "sample"
 RECORDED = [
@@ -64,7 +64,7 @@ def test_a_window_is_bit_equal_alone_in_a_batch_and_in_another_order(name):
     model, as_of = forecaster(name), np.arange(440, 600)
     starts = window_starts(bars.ts, "1d", "observed", model.spec.lookback)
     together = run_over(bars, model, as_of)
-    (request,) = requests(bars, starts, as_of, len(as_of))
+    (request,) = requests(bars, starts, as_of, len(as_of), 1)
     order = np.random.default_rng(0).permutation(len(as_of))
     shuffled = replace(
         request, bars=request.bars[order], mask=request.mask[order], stamps=request.stamps[order],
@@ -109,7 +109,7 @@ def test_rows_at_the_cut_decide_between_skipping_fhs_alone_and_both():
     as_of = np.arange(110, 500)
     model, fhs = forecaster(), forecaster("fhs")
     starts = window_starts(bars.ts, "1d", "observed", 1000)
-    (request,) = requests(bars, starts, as_of, len(as_of))
+    (request,) = requests(bars, starts, as_of, len(as_of), 1)
     batch = model.run(request)
     historical = run_over(bars, fhs, as_of)
     rows = cut_positions(refit_groups(bars.ts, "1d", "observed"))[as_of] - 1 - 66 + 1
@@ -148,7 +148,7 @@ def test_a_forecast_is_the_mean_of_fhs_and_the_location_scale_model():
 def test_an_unusable_window_is_skipped_and_costs_the_others_nothing():
     bars = make_bars(10, 400)
     starts = window_starts(bars.ts, "1d", "observed", 1000)
-    (request,) = requests(bars, starts, np.array([398, 399]), 2)
+    (request,) = requests(bars, starts, np.array([398, 399]), 2, 1)
     values = request.bars.copy()
     values[0, 200, 3] = np.nan
     batch = forecaster().run(replace(request, bars=values))

@@ -7,9 +7,9 @@ from engine.bars.synthetic import make_bars
 from engine.errors import ForecastInputError
 from engine.forecasts.baselines import HistoricalSimulation, fhs_spec
 from engine.forecasts.cuts import REFIT_BARS, cut_positions, refit_groups, window_starts
-from engine.forecasts.infer import requests
 from engine.forecasts.interface import DEFAULT_LEVELS
 from engine.forecasts.local import local_spec
+from engine.forecasts.running import requests
 from engine.forecasts.training import cut_groups, history_needed, training_rows
 
 SPEC = local_spec("1d", "observed", 1, DEFAULT_LEVELS)
@@ -17,7 +17,7 @@ SPEC = local_spec("1d", "observed", 1, DEFAULT_LEVELS)
 
 def one_request(bars, as_of):
     starts = window_starts(bars.ts, bars.frame, bars.calendar, SPEC.lookback)
-    (request,) = requests(bars, starts, np.array(as_of, dtype=np.int64), len(as_of))
+    (request,) = requests(bars, starts, np.array(as_of, dtype=np.int64), len(as_of), 1)
     return request
 
 
@@ -70,7 +70,7 @@ def test_the_history_needed_is_the_longest_wait_for_a_first_answer(horizon):
         part = bars.slice(offset, offset + 265)
         spec = fhs_spec("1d", "observed", horizon, (0.5,))
         starts = np.zeros(len(part), dtype=np.int64)
-        (request,) = requests(part, starts, np.arange(155, len(part)), len(part))
+        (request,) = requests(part, starts, np.arange(155, len(part)), len(part), 1)
         answered = [status == "ok" for status in HistoricalSimulation(spec).run(request).status]
         assert answered == sorted(answered)
         first.append(155 + answered.index(True) + 1)
