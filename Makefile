@@ -3,9 +3,10 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PORT ?= 3000
+PEERS := benchmarks/engine/.venv
 
 .DEFAULT_GOAL := help
-.PHONY: help backtest test ui lint bench-pipeline bench-halving bench-levels picture picture-levels
+.PHONY: help backtest test ui lint bench-pipeline bench-halving bench-levels bench-search bench-engine bench-forecasters bench-intake bench-truth picture picture-levels
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -32,6 +33,24 @@ bench-halving: $(VENV)/.installed  ## what pruning at folds loses: benchmarks/re
 bench-levels: $(VENV)/.installed  ## levels solvers against the exact one, speed, out of sample: benchmarks/results/levels.json, docs/levels.md
 	@$(BIN)/python benchmarks/levels.py && $(BIN)/python docs/levels_tables.py
 
+bench-search: $(VENV)/.installed  ## pruning, screen, TPE and the ledger of a search: benchmarks/results/search.json
+	@$(BIN)/python benchmarks/search.py
+
+bench-truth: $(VENV)/.installed  ## luck and planted edges through the champion rule, 15 to 60 minutes: benchmarks/results/truth.json
+	@$(BIN)/python benchmarks/truth.py
+
+bench-intake: $(VENV)/.installed-dev  ## reading and checking a million one-minute bars: benchmarks/results/intake.json
+	@$(BIN)/python benchmarks/intake.py
+
+bench-forecasters: $(VENV)/.installed-dev  ## skill of the forecasters and Kronos against a plain decoding: benchmarks/results/forecasters.json
+	@$(BIN)/python benchmarks/forecasters.py
+
+bench-engine: $(VENV)/.installed $(PEERS)/.installed  ## simulator against vectorbt, backtesting.py, backtrader, TA-Lib in their own environment: benchmarks/results/engine.json (smoke test: ARGS=--quick)
+	@$(BIN)/python benchmarks/engine/main.py $(ARGS)
+
+# The scripts' own folder holds a folder named engine; the package comes first with this.
+bench-pipeline bench-halving bench-levels bench-search bench-engine bench-forecasters bench-intake bench-truth: export PYTHONPATH := $(CURDIR)
+
 picture: $(VENV)/.installed-dev  ## the README's picture, from the report of the last run (needs chromium)
 	@$(BIN)/python docs/picture.py
 
@@ -50,4 +69,10 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 
 $(VENV)/.installed-dev: $(VENV)/.installed
 	@$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e ".[dev]"
+	@touch $@
+
+$(PEERS)/.installed: benchmarks/engine/requirements.txt
+	@echo "Installing the engines to compare with into $(PEERS)."
+	@$(PYTHON) -m venv $(PEERS)
+	@$(PEERS)/bin/python -m pip install -q --disable-pip-version-check -r $<
 	@touch $@

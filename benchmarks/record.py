@@ -12,12 +12,23 @@ RESULTS = Path(__file__).parent / "results"
 LIBRARIES = ("dagster", "duckdb", "numba", "numpy", "optuna", "pandas", "pyarrow", "scipy", "torch")
 
 
-def row(metric: str, value: float, unit: str, goal: float, better: str = "lower", detail: str = "") -> dict:
-    """Return one row; it holds where the value is on the better side of the goal."""
-    holds = value <= goal if better == "lower" else value >= goal
+def row(
+    metric: str, value: float, unit: str, goal: float | None, better: str = "lower", detail: str = ""
+) -> dict:  # fmt: skip
+    """Return one row; it holds where the value is on the better side of the goal (None: there is none)."""
+    holds = None if goal is None else bool(value <= goal if better == "lower" else value >= goal)
     return {
         "metric": metric, "value": round(value, 4), "unit": unit, "goal": goal, "better": better,
-        "holds": bool(holds), "detail": detail,
+        "holds": holds, "detail": detail,
+    }  # fmt: skip
+
+
+def not_measured(metric: str, unit: str, goal: float, better: str, why: str) -> dict:
+    """Return a row for what this machine cannot measure; it neither holds nor falls short."""
+    detail = f"not measured: {why}"
+    return {
+        "metric": metric, "value": None, "unit": unit, "goal": goal, "better": better, "holds": None,
+        "detail": detail,
     }  # fmt: skip
 
 
@@ -32,8 +43,10 @@ def write(name: str, rows: list[dict]) -> None:
     width = max(len(r["metric"]) for r in rows)
     for r in rows:
         sign = "<=" if r["better"] == "lower" else ">="
-        mark = "holds" if r["holds"] else "FALLS SHORT"
-        value = f"{r['value']:>10.3f} {r['unit']:<8} goal {sign} {r['goal']:g}"
+        mark = {True: "holds", False: "FALLS SHORT", None: "-"}[r["holds"]]
+        number = f"{'-':>10}" if r["value"] is None else f"{r['value']:>10.3f}"
+        goal = "no goal" if r["goal"] is None else f"goal {sign} {r['goal']:g}"
+        value = f"{number} {r['unit']:<8} {goal}"
         print(f"{r['metric']:<{width}}  {value}  {mark}  {r['detail']}")
     RESULTS.mkdir(exist_ok=True)
     found = {"name": name, "machine": machine, "versions": versions, "rows": rows}
