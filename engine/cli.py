@@ -1,103 +1,19 @@
-"""The ``nightfold`` command: the same stages as in Dagster, without a daemon.
-
-Exit codes: 0 done (also "already running"), 1 a symbol failed or a check found an error,
-2 bad settings or usage and nothing ran, 130 interrupted. Only this module of the engine reads
-the clock and the environment.
-"""
+"""The ``nightfold`` command: the same stages as in Dagster, without a daemon."""
 
 from __future__ import annotations
 
-import os
 import sys
-import time
-from collections.abc import Callable, Sequence
-from functools import wraps
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TypeVar
 
 import click
 
-from engine import kernel_cache
-from engine.config_file import SettingsFile, load, stamp_us
+from engine import cli_lake  # noqa: F401  (importing it adds its commands)
+from engine.cli_base import chosen, clock_of, cpus, guarded, main, open_settings, say
+from engine.config_file import SettingsFile
 from engine.errors import AlreadyRunning, ConfigError, NightfoldError, closest
-from engine.symbol_keys import is_canonical
 
-F = TypeVar("F", bound=Callable[..., Any])
-
-
-def _say(text: str) -> None:
-    click.echo(text)
-
-
-def _guarded(function: F) -> F:
-    """Turn refused settings into exit code 2, other refusals into 1, each with its message alone."""
-
-    @wraps(function)
-    def run(*args: Any, **kwargs: Any) -> Any:
-        try:
-            return function(*args, **kwargs)
-        except NightfoldError as error:
-            click.echo(str(error), err=True)
-            sys.exit(2 if isinstance(error, ConfigError) else 1)
-        except KeyboardInterrupt:
-            click.echo("interrupted; what was published stays, run again to go on", err=True)
-            sys.exit(130)
-
-    return run  # type: ignore[return-value]
-
-
-def _clock(file: SettingsFile, asof: str | None) -> int:
-    text = asof or file.settings.asof
-    return stamp_us(text) if text else time.time_ns() // 1000
-
-
-def _cpus() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _chosen(file: SettingsFile, keys: Sequence[str]) -> list[str]:
-    """Return the named symbols, each once, or all of them."""
-    known = file.settings.symbols
-    for key in keys:
-        if key not in known:
-            name = key.upper()
-            addable = name not in known and is_canonical(name)
-            add = f" To add it, write '{name}: {{}}' under symbols" if addable else ""
-            raise ConfigError(f"symbol {key!r} is not in {file.path.name}. {closest(name, known)}{add}")
-    return list(dict.fromkeys(keys)) or list(known)
-
-
-@click.group(
-    epilog="Exit codes: 0 done, or already running; 1 a symbol failed or a check found an error; "
-    "2 bad settings or usage, nothing ran; 130 interrupted."
-)
-@click.option(
-    "--settings",
-    "path",
-    type=click.Path(path_type=Path),
-    default=Path("nightfold.yaml"),
-    show_default=True,
-    help="The settings file.",
-)
-@click.pass_context
-def main(context: click.Context, path: Path) -> None:
-    """Re-optimise trading strategies and tell the truth about what came out."""
-    context.obj = path
-
-
-def _open(context: click.Context) -> SettingsFile:
-    """Read the settings, resolve their names, and prepare this process for computing."""
-    if not context.obj.exists():
-        raise ConfigError(
-            f"there is no {context.obj.name} in {context.obj.absolute().parent}. "
-            "Go to the folder that holds it, or name it: nightfold --settings FILE COMMAND"
-        )
-    file = load(context.obj)
-    kernel_cache.use(file.data_dir, os.environ)
-    from engine.stages.preflight import preflight
-
-    preflight(file)
-    return file
+__all__ = ["main"]
 
 
 @main.command()
@@ -106,26 +22,26 @@ def _open(context: click.Context) -> SettingsFile:
 @click.option("--stage", help="Only this stage of the symbols.")
 @click.option("--asof", help="ISO time: take only bars complete by then. Default: now.")
 @click.pass_context
-@_guarded
+@guarded
 def run(
     context: click.Context, keys: tuple[str, ...], workers: int, stage: str | None, asof: str | None
 ) -> None:
     """Run the six stages of the named symbols (default: all)."""
-    file = _open(context)
+    file = open_settings(context)
     from engine.stages.common import STAGES
 
     if stage is not None and stage not in STAGES:
         raise ConfigError(f"stage {stage!r} is not known. {closest(stage, STAGES)}")
-    symbols, clock = _chosen(file, keys), _clock(file, asof)
+    symbols, clock = chosen(file, keys), clock_of(file, asof)
     from engine.stages.workers import Outcome, attempt, run_symbols
 
     outcomes: dict[str, Outcome] = {}
     if stage != "leaderboard":
-        outcomes = run_symbols(file, symbols, workers, stage, clock, _cpus(), _say)
+        outcomes = run_symbols(file, symbols, workers, stage, clock, cpus(), say)
     problems = {symbol: outcome for symbol, outcome in outcomes.items() if outcome}
     idle = bool(outcomes) and all(outcome is None for outcome in outcomes.values())
     if stage in (None, "leaderboard") and not idle:
-        outcome = attempt("leaderboard", lambda: _leaderboard(file, symbols, problems, clock), _say)
+        outcome = attempt("leaderboard", lambda: _leaderboard(file, symbols, problems, clock), say)
         problems |= {"leaderboard": outcome} if outcome else {}
     for name, message in problems.items():
         click.echo(f"{name} failed: {message}", err=True)
@@ -140,9 +56,9 @@ def _leaderboard(file: SettingsFile, symbols: Sequence[str], problems: dict[str,
 
     lake, console = Lake(file.data_dir), terminal.console()
     try:
-        result = run_leaderboard(lake, file.settings, _say, cpus=_cpus(), asof=clock, problems=problems)
+        result = run_leaderboard(lake, file.settings, say, cpus=cpus(), asof=clock, problems=problems)
     except AlreadyRunning:
-        _say("leaderboard: another run writes it now; when that is done: nightfold run --stage leaderboard")
+        say("leaderboard: another run writes it now; when that is done: nightfold run --stage leaderboard")
         return
     terminal.print_next_orders(console, lake, symbols, problems)
     terminal.print_leaderboard(console, lake, symbols, problems)
@@ -154,20 +70,40 @@ def _leaderboard(file: SettingsFile, symbols: Sequence[str], problems: dict[str,
 @click.option("--print", "print_settings", is_flag=True, help="Print the settings, defaults filled in.")
 @click.option("--strategies", is_flag=True, help="List the strategies and their parameters.")
 @click.option("--features", is_flag=True, help="List the features and their parameters.")
+@click.option("--adjust", metavar="R@DATE", help="Declare a split of KEY, such as 2:1@2005-02-28.")
+@click.option("--scale", metavar="R@D1..D2", help="Declare that KEY was quoted times R from D1 to D2.")
+@click.option("--verified", metavar="DATE", help="Declare that KEY's jump on that date is real.")
+@click.option("--accept-revision", is_flag=True, help="Take over KEY's history as its source gives it now.")
 @click.pass_context
-@_guarded
+@guarded
 def check(
-    context: click.Context, file_or_key: str | None, print_settings: bool, strategies: bool, features: bool
+    context: click.Context,
+    file_or_key: str | None,
+    print_settings: bool,
+    strategies: bool,
+    features: bool,
+    adjust: str | None,
+    scale: str | None,
+    verified: str | None,
+    accept_revision: bool,
 ) -> None:
-    """Check the settings and every symbol's data, or one data file; nothing is stored."""
+    """Check the settings and every symbol's data, or one data file; stores nothing but what is declared."""
+    declared = [("split", adjust), ("scale", scale), ("verified_move", verified)]
+    given = [(kind, text) for kind, text in declared if text is not None]
     lists = print_settings or strategies or features
     if lists and file_or_key is not None:
         raise click.UsageError(
             f"--print, --strategies and --features take no file or key; found {file_or_key}"
         )
-    file = _open(context)
+    file = open_settings(context)
     from engine.stages import examine
 
+    if given or accept_revision:
+        symbol = chosen(file, [file_or_key or ""])[0]
+        if given:
+            click.echo(examine.declare(symbol, file.settings, file.data_dir, given))
+        if accept_revision:
+            click.echo(examine.accept(symbol, file.settings, file.data_dir, clock_of(file, None), cpus()))
     if lists:
         if print_settings:
             import yaml
@@ -185,7 +121,7 @@ def check(
         failed = False
         for symbol in [file_or_key] if file_or_key else file.settings.symbols:
             try:
-                click.echo(examine.symbol_data(symbol, file.settings, file.data_dir, _clock(file, None)))
+                click.echo(examine.symbol_data(symbol, file.settings, file.data_dir, clock_of(file, None)))
             except NightfoldError as error:
                 failed = True
                 click.echo(f"{symbol}: {error}", err=True)
@@ -201,11 +137,11 @@ def check(
 )
 @click.option("--solver", help="In place of levels.solver.")
 @click.pass_context
-@_guarded
+@guarded
 def levels(context: click.Context, key: str, num_simulations: int | None, solver: str | None) -> None:
     """Print both levels strategies of KEY over many simulations of stored forecasts; nothing is stored."""
-    file = _open(context)
-    symbol = _chosen(file, [key])[0]
+    file = open_settings(context)
+    symbol = chosen(file, [key])[0]
     from engine.lake.publish import Lake
     from engine.reports import terminal
     from engine.search.levels import backtest_forecasts
@@ -219,94 +155,71 @@ def levels(context: click.Context, key: str, num_simulations: int | None, solver
 @main.command()
 @click.argument("key", required=False)
 @click.option("--why", help="Explain the decisions on this symbol.")
+@click.option("--rollback", "back", help="Put this symbol's champion before back, until new evidence.")
 @click.pass_context
-@_guarded
-def champions(context: click.Context, key: str | None, why: str | None) -> None:
+@guarded
+def champions(context: click.Context, key: str | None, why: str | None, back: str | None) -> None:
     """Show the next orders and the champions (paper only: nightfold places no orders)."""
-    file = _open(context)
+    if sum(value is not None for value in (key, why, back)) > 1:
+        raise click.UsageError("give a KEY, or --why KEY, or --rollback KEY")
+    file = open_settings(context)
     from engine.lake.publish import Lake
     from engine.reports import terminal
 
     lake, console = Lake(file.data_dir), terminal.console()
     if why is not None:
-        terminal.print_reasons(console, lake, _chosen(file, [why])[0])
+        terminal.print_reasons(console, lake, chosen(file, [why])[0])
         return
-    symbols = _chosen(file, [key] if key else [])
+    if back is not None:
+        from engine.stages.champions import rollback
+
+        symbol = chosen(file, [back])[0]
+        row = rollback(lake, symbol, file.settings, say, cpus=cpus())
+        stands = f"champion {row['strategy']}, parameters {row['params']}"
+        click.echo(f"{symbol}: {stands if row['in_force'] else 'no champion'} ({row['reasons']})")
+        return
+    symbols = chosen(file, [key] if key else [])
     terminal.print_next_orders(console, lake, symbols)
     terminal.print_leaderboard(console, lake, symbols)
+
+
+@main.command()
+@click.argument("keys", nargs=-1)
+@click.option("--output", type=click.Path(path_type=Path, dir_okay=False), help="Write it to this file.")
+@click.pass_context
+@guarded
+def export(context: click.Context, keys: tuple[str, ...], output: Path | None) -> None:
+    """Print the champions in force as JSON (default: of all symbols); nothing goes live by itself."""
+    import json
+
+    file = open_settings(context)
+    from engine.lake.files import write_text
+    from engine.lake.publish import Lake
+    from engine.stages.champions import export as exported
+
+    text = json.dumps(exported(Lake(file.data_dir), chosen(file, keys)), indent=2, allow_nan=False) + "\n"
+    if output is None:
+        click.echo(text, nl=False)
+    else:
+        write_text(output, text)
+        click.echo(f"export: {output}")
 
 
 @main.command()
 @click.argument("key", required=False)
 @click.option("--open", "open_it", is_flag=True, help="Open it in the browser.")
 @click.pass_context
-@_guarded
+@guarded
 def report(context: click.Context, key: str | None, open_it: bool) -> None:
     """Write the HTML report anew from the lake; name (and open) its first page or KEY's."""
-    file = _open(context)
-    chosen = _chosen(file, [key])[0] if key else None
+    file = open_settings(context)
+    only = chosen(file, [key])[0] if key else None
     from engine.lake.publish import Lake
     from engine.reports.parts import page_name
     from engine.stages.chain import write_report
 
-    path = write_report(Lake(file.data_dir), file.settings, asof=_clock(file, None))
-    path = path.with_name(page_name(chosen)) if chosen else path
+    path = write_report(Lake(file.data_dir), file.settings, asof=clock_of(file, None))
+    path = path.with_name(page_name(only)) if only else path
     click.echo(f"report: {path}")
     if open_it:
         click.launch(path.as_uri())
-
-
-@main.command()
-@click.argument("key", required=False)
-@click.pass_context
-@_guarded
-def status(context: click.Context, key: str | None) -> None:
-    """Show what the lake holds per symbol and who is writing; of KEY also the trials of each study."""
-    file = _open(context)
-    from engine.stages import examine
-
-    failed = False
-    for symbol in _chosen(file, [key] if key else []):
-        try:
-            for line in examine.status(symbol, file.settings, file.data_dir, studies=key is not None):
-                click.echo(line)
-        except NightfoldError as error:
-            failed = True
-            click.echo(f"{symbol}: {error}", err=True)
-    sys.exit(1 if failed else 0)
-
-
-@main.command()
-@click.pass_context
-@_guarded
-def doctor(context: click.Context) -> None:
-    """Look for torn files and leftovers of killed runs; changes nothing."""
-    file = _open(context)
-    from engine.lake.doctor import examine
-
-    findings = examine(file.data_dir)
-    for finding in findings:
-        click.echo(finding)
-    click.echo(f"{len(findings)} findings in {file.data_dir / 'lake'}")
-    sys.exit(1 if findings else 0)
-
-
-@main.command()
-@click.argument("sql", required=False)
-@click.pass_context
-@_guarded
-def warehouse(context: click.Context, sql: str | None) -> None:
-    """Make data/warehouse.duckdb anew, or run one SELECT over its views."""
-    file = _open(context)
-    from engine.lake import warehouse as views
-    from engine.lake.schemas import TABLES
-
-    if sql is None:
-        click.echo(views.refresh(file.data_dir))
-        click.echo(f"views: {', '.join(sorted(TABLES))}")
-        click.echo('a query: nightfold warehouse "select * from bars limit 5"')
-        return
-    names, rows = views.query(file.data_dir, sql)
-    click.echo("\t".join(names))
-    for row in rows:
-        click.echo("\t".join("" if value is None else str(value) for value in row))

@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal, Self, TypeVar
 from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
+from engine.config_data import FileForm, Inbox, List, Prices, Section, Symbol
 from engine.config_sections import (
     Constraints,
     Cost,
@@ -21,19 +22,14 @@ from engine.config_sections import (
     Devices,
     ExecutionSettings,
     Features,
-    FileForm,
     Folds,
     Forecasts,
     Leaf,
     Levels,
-    List,
-    Prices,
     Promotion,
     Report,
     Schedule,
     Search,
-    Section,
-    Symbol,
     Workers,
 )
 
@@ -98,6 +94,7 @@ class Settings(Section):
     strategies: Annotated[tuple[Strategy, ...], List] = _DEFAULT_STRATEGIES
     workers: Workers = Workers()
     schedule: Schedule = Schedule()
+    inbox: Inbox = Inbox()
     report: Report = Report()
 
     @field_validator("asof")
@@ -169,6 +166,8 @@ class Instrument(Section):
     class_: str
     source: str
     frame: str
+    policy: str
+    repairs: tuple[str, ...]
     start: date | None
     provider_symbol: str
     venue: str | None
@@ -190,6 +189,8 @@ class Instrument(Section):
             class_=options.class_,
             source=options.source or settings.prices.source,
             frame=options.frame or settings.prices.frame,
+            policy=options.policy or settings.prices.policy,
+            repairs=settings.prices.repairs if options.repairs is None else options.repairs,
             start=options.start or settings.prices.start,
             provider_symbol=options.provider_symbol or key,
             venue=options.venue,

@@ -2,84 +2,11 @@
 
 from __future__ import annotations
 
-import re
-from datetime import date
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
-Share = Annotated[float, Field(ge=0, le=1)]
-Positive = Annotated[float, Field(gt=0)]
-NotNegative = Annotated[float, Field(ge=0)]
-Count = Annotated[int, Field(ge=1)]
-List = Field(strict=False)  # YAML lists become tuples; their items stay strict
-
-
-def _day(value: object) -> object:
-    """Return a date written as text; YAML dates are read as text."""
-    if not isinstance(value, str):
-        return value
-    try:
-        if re.fullmatch(r"\d{4}-\d\d-\d\d", value):
-            return date.fromisoformat(value)
-    except ValueError:
-        pass  # no such day
-    raise ValueError(f"{value!r} is no date; expected one such as 2012-01-31")
-
-
-Day = Annotated[date, BeforeValidator(_day)]
-
-
-class Section(BaseModel):
-    """A frozen group of settings; unknown keys, wrong types and NaN are refused."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
-
-
-class FileForm(Section):
-    """How a symbol's own file is written, where it is not the plain form."""
-
-    path: str  # relative to the data folder
-    zone: str | None = None  # zone of stamps without one, e.g. UTC
-    date_format: Literal["iso", "epoch_s", "epoch_ms"] = "iso"
-    delimiter: Annotated[str, Field(min_length=1, max_length=1)] = ","
-    ignore_columns: Annotated[tuple[str, ...], List] = ()
-
-
-class Symbol(Section):
-    """Options of one symbol; what is None comes from ``prices`` or ``costs.<class>``."""
-
-    class_: Literal["stock", "crypto"] = Field("stock", alias="class")
-    source: Literal["sample", "files", "yahoo", "exchange"] | None = None
-    frame: Literal["1m", "5m", "15m", "30m", "1h", "4h", "1d"] | None = None
-    start: Day | None = None
-    provider_symbol: str | None = None  # name at the source; None = the key
-    venue: str | None = None  # ccxt venue, for source exchange
-    calendar: Literal["observed", "24/7"] | None = None  # None: observed for stock, 24/7 for crypto
-    sides: Literal["both", "long"] | None = None  # None: both for stock, long for crypto
-    tick: NotNegative | None = None  # raw price step; None: .01 for stock, 0 (unknown) for crypto
-    lot: NotNegative = 0.0  # 0 = fractional quantities
-    file: FileForm | None = None
-    fee_bps: NotNegative | None = None
-    slippage_bps: NotNegative | None = None
-    borrow_bps_year: NotNegative | None = None
-    financing_bps_year: NotNegative | None = None
-
-
-class Overlap(Section):
-    """Bars asked for again at each update, to see whether the vendor changed history."""
-
-    daily: Count = 10
-    intraday: Count = 100
-
-
-class Prices(Section):
-    """Where prices come from, for symbols that do not say otherwise."""
-
-    source: Literal["sample", "files", "yahoo", "exchange"] = "sample"
-    frame: Literal["1m", "5m", "15m", "30m", "1h", "4h", "1d"] = "1d"
-    overlap_bars: Overlap = Overlap()
-    start: Day | None = None  # first bar asked of a network source; None = all there is
+from engine.config_data import Commit, Count, Day, List, NotNegative, Positive, Section, Share
 
 
 class Features(Section):
@@ -92,12 +19,24 @@ class Features(Section):
 
 
 class Forecasts(Section):
-    """What is forecast, and from when on."""
+    """What is forecast, by which model, and from when on."""
 
+    model: Literal["local", "kronos", "chronos-2"] = "local"
+    weights: str | None = None  # hub id or folder; needed unless local
+    revision: Commit | None = None  # with a hub id
+    models_dir: str = "data/models"  # where `nightfold models fetch` puts files
+    knowledge_cutoff: Day | None = None  # None = what is known of the weights, else unknown
     horizon: Annotated[int, Field(ge=1, le=20)] = 1  # steps ahead, 1..h
     levels: Annotated[tuple[float, ...], List] = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
     min_history_bars: Annotated[int, Field(ge=100)] = 250  # the first as-of bar has that many bars
     start: Day | None = None  # first as-of date; None = the first possible
+    lookback: Annotated[int, Field(ge=32)] | None = None  # bars a model reads; None = 400, local 1000
+    samples: Annotated[int, Field(ge=2, le=1024)] = 32  # paths of one forecast
+    temperature: Positive = 1.0  # of the draws; below 1: narrower
+    top_k: Annotated[int, Field(ge=0)] = 0  # draw among the k most likely; 0 = off
+    top_p: Annotated[float, Field(gt=0, le=1)] = 0.9  # draw among the most likely of this share
+    dtype: Literal["fp32", "bf16"] = "fp32"  # bf16 on CUDA only
+    price_scale: Literal["unit", "none"] = "unit"  # unit: each window scaled to an as-of close of 100
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
@@ -105,11 +44,31 @@ class Forecasts(Section):
             raise ValueError(f"levels must rise strictly inside (0, 1), found {list(self.levels)}")
         return self
 
+    @model_validator(mode="after")
+    def _of_the_model(self) -> Self:
+        for name in _UNUSED.get(self.model, ()):
+            if getattr(self, name) != type(self).model_fields[name].default:
+                raise ValueError(f"model {self.model} has no use for {name}, found {getattr(self, name)!r}")
+        if self.model != "local" and self.weights is None:
+            raise ValueError(f"model {self.model} needs weights: a hub id with its revision, or a folder")
+        return self
+
+
+# what a model would leave without effect: the local one is fitted here, only kronos samples paths
+_PATHS_ONLY = ("samples", "temperature", "top_k", "top_p", "dtype", "price_scale")
+_UNUSED = {
+    "local": ("weights", "revision", "knowledge_cutoff", "lookback", *_PATHS_ONLY),
+    "chronos-2": _PATHS_ONLY,
+}
+
 
 class Devices(Section):
     """Where tensors are computed."""
 
     device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda:\d+)$")] = "auto"
+    allow_cpu_fallback: bool = False  # of forecasts: the CPU where the GPU is absent or fails; recorded
+    slots_per_gpu: Count = 1  # processes that forecast on one GPU at once
+    gpu_wait_s: Positive = 3600.0  # for a slot; then an error that names its holder
 
 
 class Folds(Section):
@@ -131,16 +90,43 @@ class Folds(Section):
         return self
 
 
+class PositionSize(Section):
+    """Size of a position, for strategies that state none: exactly one of the four."""
+
+    fraction: Positive | None = None  # of the equity
+    risk: Positive | None = None  # share of the equity lost when the price moves by the distance
+    atr: Positive | None = None  # with risk: the distance in ATR(14); without: the stop's own
+    units: Positive | None = None
+    notional: Positive | None = None  # money's worth
+
+    @model_validator(mode="after")
+    def _one(self) -> Self:
+        given = [
+            name for name in ("fraction", "risk", "units", "notional") if getattr(self, name) is not None
+        ]
+        if len(given) != 1 or (self.atr is not None and self.risk is None):
+            raise ValueError(
+                "size is one of {fraction: f}, {risk: r}, {risk: r, atr: m}, {units: u}, {notional: n}; "
+                f"found {sorted(name for name, value in self if value is not None) or 'nothing'}"
+            )
+        return self
+
+
 class ExecutionSettings(Section):
     """How orders are filled."""
 
     initial_cash: Positive = 100_000.0
+    size: PositionSize = PositionSize(fraction=1.0)
     leverage: Positive = 1.0
     cash_rule: Literal["cut", "refuse"] = "cut"
     min_qty: NotNegative = 0.0
     limit_fill: Literal["through", "touch"] = "through"  # a target fills one tick beyond it, or at a touch
     level_base: Literal["fill", "signal_close"] = "fill"  # what stops and targets are measured from
+    limit_improvement: bool = False  # true: a limit entry fills at the open where that is better
     target_in_entry_bar: Literal["never", "after_open_entry"] = "never"
+    breakeven_after_first: bool = False  # the first target filled moves the stop to the entry price
+    exit_fraction: Annotated[float, Field(gt=0, le=1)] = 1.0  # of the first quantity, at an exit signal
+    max_bars: Annotated[int, Field(ge=0)] | None = None  # held after the entry bar; None = no limit
     on_opposite: Literal["hold", "reverse"] = "hold"
     fill_on_zero_volume: bool = False
 
@@ -208,16 +194,25 @@ class Levels(Section):
 class Search(Section):
     """The Optuna study of each outer fold."""
 
-    sampler: Literal["tpe", "random"] = "tpe"
-    max_trials: Count = 64  # trials of one study
+    objective: Literal["auto", "log_growth", "roi", "sharpe", "calmar", "profit_per_trade"] = "auto"
+    screen: Annotated[int, Field(ge=0, le=65_536)] = 1024  # quasi-random candidates first; 0 = none
+    sampler: Literal["tpe", "random", "grid"] = "tpe"  # tpe sees the complete trials only
+    max_trials: Count = 32  # trials told after the screen, duplicates excluded, per study
     batch: Count = 16  # trials asked, evaluated and told together
-    pruner: Literal["halving", "none"] = "halving"
+    pruner: Literal[
+        "halving", "race", "none",
+        "optuna:median", "optuna:percentile", "optuna:sha", "optuna:hyperband", "optuna:wilcoxon",
+    ] = "halving"  # fmt: skip
+    mode: Literal["in-process", "subprocess"] = "in-process"  # subprocess: whole outer folds in processes
+    max_concurrent: Count = 1  # processes of one symbol in subprocess mode
     search_all: bool = False  # true: parameters not named are searched over their declared bounds
 
     @model_validator(mode="after")
-    def _batch_fits(self) -> Self:
+    def _consistent(self) -> Self:
         if self.batch > self.max_trials:
             raise ValueError(f"batch {self.batch} is more than max_trials {self.max_trials}")
+        if self.max_concurrent > 1 and self.mode == "in-process":
+            raise ValueError(f"max_concurrent {self.max_concurrent} needs mode subprocess, found in-process")
         return self
 
 
@@ -228,6 +223,9 @@ class Constraints(Section):
     max_trades: Count | None = None
     min_profit_factor: Positive | None = None
     max_drawdown: Share | None = 0.5
+    max_fees_pct: Positive | None = None  # fees / gross profit
+    max_turnover: Positive | None = None  # a year, both sides counted
+    max_exposure: Share | None = None
 
 
 class Promotion(Section):
@@ -237,7 +235,7 @@ class Promotion(Section):
     min_oos_bars: Count = 500
     min_oos_trades: Count = 20
     min_improvement: float = 0.5  # bps per bar over the exposure-matched hold
-    confidence: Annotated[float, Field(gt=0.5, lt=1)] = 0.95
+    confidence: Annotated[float, Field(gt=0.5, lt=1)] = 0.985  # of one look: make bench-truth
 
 
 class Leaf(Section):

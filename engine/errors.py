@@ -60,6 +60,10 @@ class ForecastInputError(ForecastError):
     """A forecast request has the wrong shape, dtype or columns."""
 
 
+class WeightsNotFound(ForecastError):
+    """A model's files are not where they were looked for; names the folder and what brings them."""
+
+
 class SearchError(NightfoldError):
     """A study or solver cannot go on."""
 

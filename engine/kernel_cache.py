@@ -11,6 +11,9 @@ import hashlib
 from collections.abc import MutableMapping
 from pathlib import Path
 
+MANY = ("atr", "rsi", "adx", "ema.close", "sma.close")  # computed for many lengths in one call
+RARE = ("tr", "plus_di.n=14", "minus_di.n=14", "highest.n=20", "lowest.n=20", "roc.n=5", "volume_sma.n=20")
+
 
 def use(data_dir: Path, environ: MutableMapping[str, str]) -> None:
     """Point numba at the folder of this code, and keep every library to one thread.
@@ -20,15 +23,19 @@ def use(data_dir: Path, environ: MutableMapping[str, str]) -> None:
     data_dir : Path
         The cache lies below it, in ``cache/numba-<hash>``.
     environ : mutable mapping
-        The process environment; what is set there already stays.
+        The process environment. A cache folder that is set there gets the folder of this code below
+        it; other settings there stay.
     """
     sha = hashlib.sha256()
     root = Path(__file__).parent
     for path in sorted(root.rglob("*.py")):
         sha.update(path.relative_to(root).as_posix().encode() + path.read_bytes())
-    environ.setdefault("NUMBA_CACHE_DIR", str(data_dir / "cache" / f"numba-{sha.hexdigest()[:12]}"))
-    for name in ("NUMBA", "OMP", "MKL", "OPENBLAS"):
-        environ.setdefault(f"{name}_NUM_THREADS", "1")
+    name = f"numba-{sha.hexdigest()[:12]}"
+    given = environ.get("NUMBA_CACHE_DIR")
+    if given is None or Path(given).name != name:
+        environ["NUMBA_CACHE_DIR"] = str((data_dir / "cache" if given is None else Path(given)) / name)
+    for library in ("NUMBA", "OMP", "MKL", "OPENBLAS"):
+        environ.setdefault(f"{library}_NUM_THREADS", "1")
 
 
 def warm() -> None:
@@ -52,8 +59,9 @@ def warm() -> None:
     engine.search.levels.smoothed.warm()
     bars = make_bars(0, 300)
     features = FeatureSet(bars, 0.01)
-    for name in expand(Features().columns):
+    for name in expand([*Features().columns, *RARE]):
         features.column(name)
+    features.table_rows([f"{name}.n={n}" for name in MANY for n in (3, 4)])
     trend = get("trend")
     execution = engine.simulation.Execution(tick=0.01)
     engine.simulation.sweep(features, trend, [defaults(trend)], execution, start=0, stop=300)

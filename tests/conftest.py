@@ -34,7 +34,7 @@ SETTINGS = {
     "forecasts": {"levels": [0.1, 0.5, 0.9], "min_history_bars": 250},
     "devices": {"device": "cpu"},
     "folds": {"warmup_bars": 250, "train_bars": 400, "test_bars": 40, "inner_folds": 4},
-    "search": {"max_trials": 20, "batch": 10},
+    "search": {"screen": 0, "max_trials": 20, "batch": 10},
     "constraints": {"min_trades": 5},
     "strategies": [
         {"strategy": "levels_entry_exit", "folds": {"test_bars": 20}},

@@ -20,6 +20,7 @@ from engine.stages._leaderboard import leaderboard, write_report
 from engine.stages._optimizations import optimizations
 from engine.stages._prices import prices
 from engine.stages.common import PER_SYMBOL, Progress, StageResult
+from engine.strategies import user
 
 _AFTER_PRICES = {
     "features": features,
@@ -70,6 +71,7 @@ def run_leaderboard(
         Another live process writes the leaderboard.
     """
     began = time.perf_counter()
+    user.load(lake.data_dir)
     with holding(lake, ALL_SYMBOLS, settings, cpus, progress):
         result = leaderboard(lake, settings, progress, problems=problems, asof=asof)
     return replace(result, seconds=time.perf_counter() - began)
@@ -83,10 +85,17 @@ def run_stage(
     Raises
     ------
     ConfigError
-        No stage of a symbol has that name.
+        No stage of a symbol has that name, or a strategy's own file is wrong.
     NightfoldError
         Whatever the stage raises; the lake keeps what it had.
     """
+    user.load(lake.data_dir)
+    return _run_stage(stage, lake, symbol, settings, progress, asof)
+
+
+def _run_stage(
+    stage: str, lake: Lake, symbol: str, settings: Settings, progress: Progress, asof: int | None
+) -> StageResult:
     began = time.perf_counter()
     if stage == "prices":
         result = prices(lake, symbol, settings, progress, asof=asof)
@@ -103,9 +112,13 @@ def run_stage(
 def run_chain(
     lake: Lake, symbol: str, settings: Settings, progress: Progress, *, asof: int | None
 ) -> Iterator[StageResult]:
-    """Run all stages of one symbol, yielding each result as it comes; the caller holds the symbol."""
+    """Run all stages of one symbol, yielding each result as it comes; the caller holds the symbol.
+
+    The user's own strategies are read once, so that an edit in the meantime waits for the next run.
+    """
+    user.load(lake.data_dir)
     for stage in PER_SYMBOL:
-        yield run_stage(stage, lake, symbol, settings, progress, asof=asof)
+        yield _run_stage(stage, lake, symbol, settings, progress, asof)
     warehouse.refresh(lake.data_dir)
 
 

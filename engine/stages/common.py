@@ -10,14 +10,16 @@ import pyarrow as pa
 
 from engine.bars.model import COLUMNS, Bars, Floats
 from engine.config import Instrument, Settings, Strategy, plain
+from engine.config_sections import PositionSize
 from engine.errors import LakeError
-from engine.features.table import FeatureSet
-from engine.forecasts.store import matrix
+from engine.features.table import BAR_COLUMNS, FeatureSet
+from engine.forecasts.store import matrix, seen_until
 from engine.lake.publish import Lake
-from engine.lake.records import code_id
 from engine.lake.schemas import schema_of
+from engine.search.study import HOW
 from engine.simulation import Execution, adjusted_tick
 from engine.strategies import registry
+from engine.strategies.sizes import Fraction, Notional, Risk, Size, Units
 
 Progress = Callable[[str], None]
 PER_SYMBOL = ("prices", "features", "forecasts", "optimizations", "backtests")
@@ -104,6 +106,27 @@ def refuse_stale(lake: Lake, symbol: str, made_by: Mapping[str, str]) -> None:
                 )
 
 
+def refuse_edited(lake: Lake, symbol: str, entries: Sequence[Strategy]) -> None:
+    """Refuse fits that another version of a strategy's own file made.
+
+    Only a stage run by itself can meet them; a chain fits anew first.
+
+    Raises
+    ------
+    LakeError
+        Names the strategy and the stage to run again.
+    """
+    record = lake.record("folds", symbol) or {"params": {"entries": []}}
+    made = {was["name"] or was["strategy"]: was for was in record["params"]["entries"]}
+    for entry in entries:
+        was, now = made.get(entry.label, {}), terms(entry)
+        if was.get("strategy_file") != now.get("strategy_file") and was:
+            raise LakeError(
+                f"the fits of {entry.label} on {symbol} were made by another version of its file. "
+                f"Fit it anew: nightfold run {symbol} --stage optimizations"
+            )
+
+
 def feature_set(lake: Lake, bars: Bars, instrument: Instrument) -> FeatureSet:
     """Return the features of a symbol, the stored columns read and any other computed when asked for."""
     stored = lake.need("features", instrument.key, "features")
@@ -128,13 +151,31 @@ def median_forecasts(lake: Lake, bars: Bars, level: float) -> tuple[Floats, Floa
     return high, low, key
 
 
+def forecasts_seen_until(lake: Lake, symbol: str) -> int | None:
+    """Return the last as-of stamp that the forecaster's training may have covered, None where none."""
+    models, inputs = (lake.read(table, symbol) for table in ("forecast_models", "forecast_inputs"))
+    if models is None or inputs is None:
+        return None
+    return seen_until(inputs, str(models["model_key"][0]))
+
+
 def execution_of(instrument: Instrument, entry: Strategy) -> Execution:
     """Return the fill and cost settings of one strategy entry on one symbol."""
     settings: dict[str, Any] = plain(entry.execution)
     if instrument.sides == "long":
         settings["on_opposite"] = "hold"  # there is no other side to turn to
+    settings["size"] = _size(entry.execution.size)
     traded: dict[str, Any] = {"tick": instrument.tick, "lot": instrument.lot, "sides": instrument.sides}
     return Execution(**settings, **traded, **plain(instrument.cost))
+
+
+def _size(given: PositionSize) -> Size:
+    """Return a size of the settings in the strategies' own form."""
+    if given.risk is not None:
+        return Risk(given.risk, atr=given.atr)
+    if given.units is not None:
+        return Units(given.units)
+    return Fraction(given.fraction) if given.fraction is not None else Notional(given.notional or 0.0)
 
 
 def procedure(entry: Strategy) -> dict[str, Any]:
@@ -142,12 +183,18 @@ def procedure(entry: Strategy) -> dict[str, Any]:
 
     Which symbols trade it and what promotes it change no number.
     """
-    return {**terms(entry), "code": code_id(registry.get(entry.strategy).__module__)[0]}
+    return {**terms(entry), "code": registry.code_of(registry.get(entry.strategy))}
 
 
 def terms(entry: Strategy) -> dict[str, Any]:
-    """Return the settings of an entry that may change its numbers, as plain JSON values."""
-    return {name: value for name, value in plain(entry).items() if name not in ("symbols", "promotion")}
+    """Return what the user chose that may change an entry's numbers, as plain JSON values.
+
+    A strategy's file is the user's choice like a setting: edited, it is another procedure.
+    """
+    chosen = {name: value for name, value in plain(entry).items() if name not in ("symbols", "promotion")}
+    chosen["search"] = {name: value for name, value in chosen["search"].items() if name not in HOW}
+    own = registry.get(entry.strategy).code
+    return {**chosen, "strategy_file": own} if own else chosen
 
 
 def purge_of(entry: Strategy) -> int:
@@ -162,6 +209,5 @@ def default_columns(settings: Settings, symbol: str) -> list[str]:
     names = list(settings.features.columns)
     for entry in settings.entries(symbol):
         strategy = registry.get(entry.strategy)
-        if strategy.kind == "rules":
-            names += strategy.rules(registry.check(strategy, {})).columns()
+        names += [name for name in registry.columns_of(strategy, {}, symbol) if name not in BAR_COLUMNS]
     return names

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from typing import Any
 
-from engine.bars.model import Bars
+import numpy as np
+
+from engine.bars.model import Bars, iso
 from engine.config import Instrument, Strategy
 from engine.features.table import FeatureSet
 from engine.lake.publish import Lake
-from engine.simulation import run
+from engine.simulation import Execution, run
 from engine.simulation.backtest import strategy_signals
 from engine.simulation.levels import next_levels
 from engine.simulation.slots import EXIT_LONG, EXIT_SHORT
 from engine.stages.common import execution_of, median_forecasts
 from engine.strategies import registry
+from engine.strategies.registry import StrategyClass
 
 NO_TRADE = ("abstain", "empty", "no_candidate")
 ORDER_EQUITY = 100_000.0  # orders are stated for this much equity
@@ -28,7 +32,9 @@ def next_orders(
     """Return rows of ``next_orders``: what tonight's fit decides at the last close.
 
     An order is stated from a flat position, in raw prices and shares; the note of a rules strategy
-    says what the same signals mean for somebody who holds a position.
+    says what the same signals mean for somebody who holds a position. A function of kind ``bars``
+    sees its position and keeps a state: its order is that of the account that has traded the fit
+    from the start of its training window on.
     """
     asof = int(bars.ts[-1])
     tonight = [r for r in nightly if r["strategy"] == entry.label and r["asof"] == asof and r["selected"]]
@@ -50,18 +56,22 @@ def next_orders(
         execution = execution_of(instrument, entry)
         order = run(features, strategy, params, execution, start=len(bars) - 1, stop=len(bars)).next_order
         held = _if_held(
-            int(strategy_signals(features, strategy, params, execution.sides).bits[-1]), execution.sides
+            int(strategy_signals(features, strategy, params, execution).bits[-1]), execution.sides
         )
         if order.action == "none":
             return [{**common, "note": f"no entry from flat; {held}"}]
         return [
             {
                 **common, "action": order.action, "side": "long" if order.side > 0 else "short",
-                "type": "market", "stop": order.stop * raw, "target": order.target * raw,
+                **_kind_of(order.limit, raw), "stop": order.stop * raw, "target": order.target * raw,
                 "quantity_per_100k": order.quantity / raw * ORDER_EQUITY / execution.initial_cash,
-                "valid_for": "next_open", "note": f"from flat, levels as if filled at the last close; {held}",
+                "note": f"from flat, levels as if filled at {_price_of(order.limit)}; {held}",
             }
         ]  # fmt: skip
+    if strategy.kind == "bars":
+        return [
+            {**common, **_account_order(features, strategy, params, execution_of(instrument, entry), fit)}
+        ]
     high, low, _ = median_forecasts(lake, bars, entry.levels.level)
     assert strategy.objective is not None  # noqa: S101  (checked at registration)
     if not math.isfinite(high[-1] + low[-1]):
@@ -81,6 +91,37 @@ def next_orders(
         }
         for order in orders
     ]  # fmt: skip
+
+
+def _account_order(
+    features: FeatureSet, strategy: StrategyClass, params: Row, execution: Execution, fit: Row
+) -> Row:
+    """Return what differs from no order, in the row of a strategy of kind ``bars``."""
+    bars = features.bars
+    start = int(np.searchsorted(bars.ts, fit["train_start"]))
+    open_end = replace(execution, close_at_end=False)
+    done = run(features, strategy, params, open_end, start=start, stop=len(bars))
+    order, equity, raw = done.next_order, float(done.equity[-1]), float(bars.adj[-1])
+    note = f"of the account that has traded this fit since {iso(int(bars.ts[start]))[:10]}"
+    if order.action == "none" or not equity > 0.0:
+        return {"note": f"no order {note}"}
+    return {
+        "action": order.action, "side": "long" if order.side > 0 else "short",
+        **({} if order.action == "hold" else _kind_of(order.limit, raw)),
+        "stop": order.stop * raw, "target": order.target * raw,
+        "quantity_per_100k": order.quantity / raw * ORDER_EQUITY / equity, "note": note,
+    }  # fmt: skip
+
+
+def _kind_of(limit: float, raw: float) -> Row:
+    """Return what says how an order fills; no limit is NaN."""
+    if math.isfinite(limit):
+        return {"type": "limit", "limit": limit * raw, "valid_for": "next_bar"}
+    return {"type": "market", "valid_for": "next_open"}
+
+
+def _price_of(limit: float) -> str:
+    return "its limit" if math.isfinite(limit) else "the last close"
 
 
 def _if_held(bits: int, sides: str) -> str:

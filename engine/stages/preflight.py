@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from engine.config import Settings
+from engine.config import Settings, Strategy
 from engine.config_file import SettingsFile
 from engine.errors import ConfigError, MissingExtra, require
 from engine.features.table import parse
+from engine.forecasts import backends
 from engine.forecasts.training import history_needed
 from engine.search.levels.api import check_solver
+from engine.search.sampling import grid_size
 from engine.search.space import make_space
+from engine.simulation.expert import compile_bar
 from engine.sources.loading import require_served
-from engine.strategies import registry
+from engine.strategies import registry, user
+from engine.strategies.registry import StrategyClass
 
 _NETWORK = {"yahoo": ("yfinance", "yahoo"), "exchange": ("ccxt", "exchange")}
 
@@ -21,8 +25,10 @@ def preflight(file: SettingsFile) -> None:
     Raises
     ------
     ConfigError
-        Lists every mistake, each with its place and the closest known names.
+        Lists every mistake, each with its place and the closest known names. Mistakes in the files of
+        the user's own strategies come alone: without them no name of a strategy can be judged.
     """
+    user.load(file.data_dir)
     settings, mistakes = file.settings, list[str]()
 
     def attempt(*location: str | int) -> _Attempt:
@@ -40,14 +46,20 @@ def preflight(file: SettingsFile) -> None:
             for name, leaf in entry.parameters.items():
                 with attempt(*place, "parameters", name):
                     make_space(strategy.parameters, {name: leaf}, search_all=False)
+            with attempt(*place, "search", "sampler"):
+                _check_grid(settings.resolved(entry), strategy)
             levels = settings.resolved(entry).levels
             if levels.solver != settings.levels.solver:
                 with attempt(*place, "levels", "solver"):
                     check_solver(levels.solver)
-            if strategy.kind == "levels" and levels.level not in settings.forecasts.levels:
+            if strategy.kind == "bars":
+                compile_bar(strategy)
+            served = backends.levels_of(settings.forecasts)
+            if strategy.kind == "levels" and levels.level not in served:
+                asked = served == settings.forecasts.levels
+                limit = "" if asked else f" that {settings.forecasts.samples} samples can tell"
                 raise ConfigError(
-                    f"levels.level {levels.level} is not among forecasts.levels "
-                    f"{list(settings.forecasts.levels)}"
+                    f"levels.level {levels.level} is not among forecasts.levels{limit} {list(served)}"
                 )
             purge, holding = settings.resolved(entry).folds.purge_bars, strategy.holding_bars or 0
             if purge != "auto" and purge < holding:
@@ -58,6 +70,10 @@ def preflight(file: SettingsFile) -> None:
             with attempt(*(own if own in file.places else own[2:])):
                 if strategy.kind == "levels":
                     _refuse_short_warmup(entry.label, settings.resolved(entry).folds.warmup_bars, settings)
+    if settings.forecasts.model != "local":
+        with attempt("forecasts", "model"):
+            module, extra = backends.EXTRAS[settings.forecasts.model]
+            require(module, needed_by=f"forecasts.model {settings.forecasts.model}", extra=extra)
     needed = history_needed(settings.forecasts.horizon)
     if settings.forecasts.min_history_bars < needed:
         where = file.where("forecasts", "min_history_bars")
@@ -104,3 +120,16 @@ class _Attempt:
             self.mistakes.append(f"{self.where}: {error}")
             return True
         return False
+
+
+def _check_grid(entry: Strategy, strategy: StrategyClass) -> None:
+    if entry.search.sampler != "grid" or strategy.kind == "levels":
+        return
+    points = grid_size(make_space(strategy.parameters, entry.parameters, search_all=entry.search.search_all))
+    if points is None:
+        raise ConfigError("sampler grid needs a step for every searched float; found one that is continuous")
+    if points > entry.search.max_trials:
+        raise ConfigError(
+            f"the grid has {points:,} points, more than search.max_trials {entry.search.max_trials:,}. "
+            "Coarsen the steps, or raise max_trials"
+        )

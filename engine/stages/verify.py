@@ -89,6 +89,8 @@ def features_know_no_later_bar(lake: Lake, symbol: str, settings: Settings) -> C
 def forecasts_are_ordered(lake: Lake, symbol: str, settings: Settings) -> Check:
     """At every level low <= close <= high, and quantiles rise with the level."""
     rows = lake.need("forecasts", symbol, "forecasts")
+    key = lake.need("forecast_models", symbol, "forecasts")["model_key"][0]
+    rows = rows.filter(pc.equal(rows["model_key"], key))  # another model may have other levels
     order = ("model_key", "as_of", "step", "field", "level")
     rows = rows.sort_by([(name, "ascending") for name in order])
     levels = len(pc.unique(rows["level"]))

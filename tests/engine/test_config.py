@@ -5,7 +5,8 @@ import pytest
 from pydantic import ValidationError
 
 from engine.config import Settings, Strategy, data_path, plain
-from engine.config_sections import Cost, Leaf, Symbol
+from engine.config_data import Symbol
+from engine.config_sections import Cost, Leaf
 
 
 def settings(**keys):

@@ -300,7 +300,7 @@ def test_the_committed_file_holds_every_key_that_is_accepted():
     open_lists = ("strategies", "symbols")  # their keys are shown by example
     missing = []
     for path, key in KEYS:
-        if path and path[0] in open_lists:
+        if path and (path[0] in open_lists or path[-1] == "size"):  # a size has one of its keys
             continue
         value = given
         for step in path:

@@ -13,6 +13,7 @@ TREE = {
     "AlreadyRunning": "LakeError",
     "ForecastError": "NightfoldError",
     "ForecastInputError": "ForecastError",
+    "WeightsNotFound": "ForecastError",
     "SearchError": "NightfoldError",
     "LevelsInputError": "SearchError",
     "SimulationError": "NightfoldError",

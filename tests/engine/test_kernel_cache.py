@@ -23,7 +23,17 @@ def test_names_a_folder_below_the_data_and_keeps_libraries_to_one_thread(tmp_pat
 def test_what_the_environment_says_already_stays(tmp_path):
     environ = {"NUMBA_CACHE_DIR": "elsewhere", "OMP_NUM_THREADS": "3"}
     kernel_cache.use(tmp_path, environ)
-    assert environ == {**THREADS, "NUMBA_CACHE_DIR": "elsewhere", "OMP_NUM_THREADS": "3"}
+    folder = Path(environ.pop("NUMBA_CACHE_DIR"))
+    assert folder.parent == Path("elsewhere") and folder.name.startswith("numba-")
+    assert environ == {**THREADS, "OMP_NUM_THREADS": "3"}
+
+
+def test_a_child_process_uses_the_folder_of_its_parent(tmp_path):
+    environ = {"NUMBA_CACHE_DIR": str(tmp_path)}
+    kernel_cache.use(tmp_path / "data", environ)
+    first = dict(environ)
+    kernel_cache.use(tmp_path / "data", environ)
+    assert environ == first
 
 
 @pytest.fixture

@@ -29,7 +29,7 @@ SETTINGS = {
     "forecasts": {"levels": [0.1, 0.5, 0.9]},
     "features": {"columns": ["sma.close.n=20", "atr.n=14"]},
     "folds": {"warmup_bars": 260, "train_bars": 100, "test_bars": 40, "inner_folds": 2, "min_folds": 2},
-    "search": {"max_trials": 4, "batch": 4},
+    "search": {"screen": 0, "max_trials": 4, "batch": 4},
     "constraints": {"min_trades": 1},
     "strategies": [
         {"strategy": "levels_entry_exit"},

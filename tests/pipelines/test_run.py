@@ -18,10 +18,10 @@ LONG_FOR_AAA = [  # a study that outlasts any test, for one symbol
         "name": "long",
         "symbols": ["AAA"],
         "parameters": {"fast": {"type": "int", "low": 5, "high": 60}},
-        "search": {"max_trials": 1_000_000, "batch": 16},
+        "search": {"screen": 0, "max_trials": 1_000_000, "batch": 16},
     },
 ]
-SHORT_FOR_AAA = [*LONG_FOR_AAA[:2], {**LONG_FOR_AAA[2], "search": {"max_trials": 4, "batch": 4}}]
+SHORT_FOR_AAA = [*LONG_FOR_AAA[:2], {**LONG_FOR_AAA[2], "search": {"screen": 0, "max_trials": 4, "batch": 4}}]
 
 
 def _process_of(deployment, key):

@@ -7,7 +7,7 @@ import sys
 import pytest
 from click.testing import CliRunner
 
-from engine import cli, kernel_cache
+from engine import cli, cli_base, kernel_cache
 from engine.bars.synthetic import make_bars, to_csv
 from engine.sources.loading import CHECKOUT_DATA
 
@@ -20,7 +20,7 @@ features: {columns: [sma.close.n=20]}
 forecasts: {levels: [0.1, 0.5, 0.9]}
 devices: {device: cpu}
 folds: {warmup_bars: 50, train_bars: 120, test_bars: 40, min_folds: 2, inner_folds: 2}
-search: {max_trials: 2, batch: 2}
+search: {screen: 0, max_trials: 2, batch: 2}
 constraints: {min_trades: 0, max_drawdown: null}
 strategies:
   - strategy: levels_entry_exit
@@ -75,7 +75,7 @@ class Project:
 @pytest.fixture(autouse=True)
 def _own_process_is_prepared(monkeypatch):
     """Leave this process's environment as it is; real processes are prepared as users' are."""
-    monkeypatch.setattr(cli.kernel_cache, "use", lambda data_dir, environ: None)
+    monkeypatch.setattr(cli_base.kernel_cache, "use", lambda data_dir, environ: None)
 
 
 @pytest.fixture
@@ -88,7 +88,7 @@ def fresh(tmp_path):
 def finished(tmp_path_factory):
     project = Project(tmp_path_factory.mktemp("cli") / "finished").lay_out()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(cli.kernel_cache, "use", lambda data_dir, environ: None)
+        patch.setattr(cli_base.kernel_cache, "use", lambda data_dir, environ: None)
         project.result = project("run")
     return project
 

@@ -273,6 +273,9 @@ USAGE = [
     (("champions", "AAB"), "Closest: AAA."),
     (("champions", "--why", "AAB"), "Closest: AAA."),
     (("champions", "--why"), "requires an argument"),
+    (("champions", "AAA", "--why", "AAA"), "give a KEY, or --why KEY, or --rollback KEY"),
+    (("champions", "--rollback", "AAB"), "Closest: AAA."),
+    (("export", "AAB"), "Closest: AAA."),
     (("report", "AAB"), "Closest: AAA."),
     (("status", "AAB"), "Closest: AAA."),
     (("check", "aab"), "aab is neither a file nor a symbol of the settings. Closest: AAA."),
@@ -298,7 +301,7 @@ MISTAKES = [
         "nightfold.yaml:15:5: strategy 'tren' is not known. Closest: trend.",
     ),
     ("sma.close", "sme.close", "nightfold.yaml:6:22: "),
-    ("{max_trials: 2,", "{max_trials: 2", "not valid YAML"),
+    ("max_trials: 2, ", "max_trials: 2 ", "not valid YAML"),
     ("data_dir: store", "asof: 2016-13-01", "2016-13-01"),
 ]
 
@@ -315,6 +318,6 @@ def test_wrong_settings_are_refused_with_2_their_place_and_the_closest(fresh, co
 def test_help_names_the_commands_and_the_exit_codes():
     result = CliRunner().invoke(cli.main, ["--help"])
     assert result.exit_code == 0 and "130 interrupted" in result.output
-    for command in ("run", "check", "champions", "report", "status", "doctor", "warehouse"):
+    for command in ("run", "check", "champions", "export", "report", "status", "doctor", "warehouse"):
         assert f"\n  {command} " in result.output
         assert CliRunner().invoke(cli.main, [command, "--help"]).exit_code == 0

@@ -14,6 +14,7 @@ from engine.stages.common import (
     to_table,
 )
 from engine.strategies import registry
+from engine.strategies.sizes import Fraction, Notional, Risk, Units
 
 SYMBOL = "ALFA"
 
@@ -58,10 +59,17 @@ CHANGES = [
      dict(sides="long", fee_bps=15.0, slippage_bps=5.0)),
     ({"execution": {"on_opposite": "reverse", "leverage": 2.0, "limit_fill": "touch", "min_qty": 3.0,
                     "cash_rule": "refuse", "level_base": "signal_close", "initial_cash": 500.0,
-                    "target_in_entry_bar": "after_open_entry", "fill_on_zero_volume": True}},
+                    "target_in_entry_bar": "after_open_entry", "fill_on_zero_volume": True,
+                    "limit_improvement": True, "breakeven_after_first": True, "exit_fraction": 0.5,
+                    "max_bars": 7}},
      dict(tick=0.01, borrow_bps_year=50.0, on_opposite="reverse", leverage=2.0, limit_fill="touch",
           min_qty=3.0, cash_rule="refuse", level_base="signal_close", initial_cash=500.0,
-          target_in_entry_bar="after_open_entry", fill_on_zero_volume=True)),
+          target_in_entry_bar="after_open_entry", fill_on_zero_volume=True, limit_improvement=True,
+          breakeven_after_first=True, exit_fraction=0.5, max_bars=7)),
+    *(({"execution": {"size": given}}, dict(tick=0.01, borrow_bps_year=50.0, size=size)) for given, size in [
+        ({"fraction": 0.5}, Fraction(0.5)), ({"risk": 0.02}, Risk(0.02)),
+        ({"risk": 0.02, "atr": 3.0}, Risk(0.02, atr=3.0)),
+        ({"units": 5.0}, Units(5.0)), ({"notional": 900.0}, Notional(900.0))]),
     ({"execution": {"on_opposite": "reverse"}, "symbols": {SYMBOL: {"sides": "long"}}},
      dict(tick=0.01, borrow_bps_year=50.0, sides="long", on_opposite="hold")),
 ]  # fmt: skip

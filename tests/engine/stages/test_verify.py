@@ -73,7 +73,7 @@ def peeking_feature(monkeypatch):
     """A registered feature that reads the close of the next bar."""
     monkeypatch.setattr(registry, "_REGISTERED", dict(registry._REGISTERED))
 
-    @registry.feature("peek", code_version=1, inputs=("close",), first_valid=lambda p: 0)
+    @registry.feature("peek", code_version=1, inputs=("close",), first_valid=lambda p: 0, window=lambda p: 1)
     def peek(close):
         return np.append(close[1:], close[-1])
 
