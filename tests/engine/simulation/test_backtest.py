@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from engine.bars.synthetic import make_bars
 from engine.errors import ConfigError, SimulationError
 from engine.features.table import FeatureSet
-from engine.simulation import Execution, run, simulate, warm, workspace_of
+from engine.simulation import Execution, run, simulate, workspace_of
 from engine.simulation.backtest import strategy_signals
 from engine.strategies.registry import get
 from engine.strategies.rules import Notional, Risk, Rules, Signals, Units, sma
@@ -294,14 +294,26 @@ def test_importing_the_package_loads_no_compiler():
     assert shown.stdout.strip() == "False"
 
 
-def test_warm_compiles_every_kernel():
-    from engine.simulation import account, fills, inputs, kernel, metrics, signals
+ONE_SIGNATURE = """
+import numpy as np
+from engine.bars.synthetic import make_bars
+from engine.features.table import FeatureSet
+from engine.simulation import Execution, run, simulate, warm
+from engine.simulation import account, fills, inputs, kernel, metrics, signals
+from engine.strategies.registry import get
+from engine.strategies.rules import Signals
 
-    warm()
-    simulate(make_bars(1, 30), Signals(np.ones(30, np.uint8)), Execution(), start=3, stop=20)
-    run(FeatureSet(make_bars(1, 300), 0.01), get("trend"), {}, Execution(), start=3, stop=200)
-    for function in (
-        kernel.bar_loop, kernel.finish_run, account.accumulate, fills.order_quantity, metrics.summarise,
-        inputs._broken_rows, signals.signal_bits,
-    ):  # fmt: skip
-        assert len(function.signatures) == 1  # a second one would be compiled in the middle of a run
+warm()
+simulate(make_bars(1, 30), Signals(np.ones(30, np.uint8)), Execution(), start=3, stop=20)
+run(FeatureSet(make_bars(1, 300), 0.01), get("trend"), {}, Execution(), start=3, stop=200)
+print(max(len(function.signatures) for function in (
+    kernel.bar_loop, kernel.finish_run, account.accumulate, fills.order_quantity, metrics.summarise,
+    inputs._broken_rows, signals.signal_bits,
+)))
+"""
+
+
+def test_warm_compiles_every_kernel_once():
+    """A second signature would be compiled in the middle of a run; other tests call pieces otherwise."""
+    shown = subprocess.run([sys.executable, "-c", ONE_SIGNATURE], capture_output=True, text=True, check=True)
+    assert shown.stdout.strip() == "1"
