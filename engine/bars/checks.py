@@ -11,9 +11,9 @@ from collections.abc import Callable
 import numpy as np
 
 from engine.bars.findings import Context, Finding, Mask, RawBars, places, refuse
-from engine.bars.model import FRAME_US, Bars, Ints, iso, known_at
+from engine.bars.model import FRAME_US, Ints, iso, known_at
 
-__all__ = ["Context", "Finding", "RawBars", "check", "clean", "refuse", "require_bars", "too_few"]
+__all__ = ["Context", "Finding", "RawBars", "check", "clean", "refuse", "too_few"]
 DAY_US = 86_400_000_000
 FIRST_US = int(np.datetime64("1900-01-01", "us").astype(np.int64))
 LAST_US = int(np.datetime64("2100-01-01", "us").astype(np.int64))
@@ -223,24 +223,3 @@ def clean(raw: RawBars, context: Context) -> RawBars:
     kept = raw.take(complete)
     same, _ = _repeats(kept)
     return kept.take(~same)
-
-
-def require_bars(bars: Bars, needed: int, explanation: str) -> None:
-    """Raise E17 where a symbol has fewer bars than its strategies need.
-
-    Parameters
-    ----------
-    bars : Bars
-        Stored and new bars together.
-    needed : int
-        Warm-up + train + purge + min_folds x test, the smallest of its strategies.
-    explanation : str
-        Where the number comes from, for the message.
-
-    Raises
-    ------
-    DataError
-        E17 with both numbers.
-    """
-    if len(bars) < needed:
-        refuse([too_few(bars.symbol, len(bars), needed, explanation)], bars.symbol, bars.frame)

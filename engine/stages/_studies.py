@@ -62,7 +62,8 @@ def fit_in_processes(fitter: Fitter, jobs: Sequence[Job], workers: int, data_dir
                     if attempt == 2:
                         raise SearchError(
                             f"a worker process died twice while fitting {jobs[number].window.label}, "
-                            "as when memory runs out; then lower search.max_concurrent"
+                            "as when memory runs out (then lower search.max_concurrent) or where a file of "
+                            "the data folder's strategies was broken meanwhile (nightfold check names it)"
                         ) from None
     return [done[number] for number in range(len(jobs))]
 

@@ -5,9 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.bars.checks import Context, RawBars, check, clean, refuse, require_bars
+from engine.bars.checks import Context, RawBars, check, clean, refuse, too_few
 from engine.bars.model import known_at
-from engine.bars.synthetic import make_bars
 from engine.errors import DataError
 
 DAY = 86_400_000_000
@@ -141,10 +140,8 @@ def test_no_complete_bar_is_e17():
 def test_too_few_bars_names_both_numbers():
     findings = check(raw(ROWS), Context("AAA", "1d", "observed", bars_needed=9))
     assert [f.detail for f in findings] == ["found 8; expected at least 9"]
-    bars = make_bars(0, 196, symbol="FB")
-    require_bars(bars, 196, "250 warm-up + 500 train + 4 x 20 test")
     with pytest.raises(DataError) as caught:
-        require_bars(bars, 830, "250 warm-up + 500 train + 4 x 20 test")
+        refuse([too_few("FB", 196, 830, "250 warm-up + 500 train + 4 x 20 test")], "FB", "1d")
     assert str(caught.value) == (
         "E17 too few bars: FB 1d, 196 bars\n"
         "  found 196; expected at least 830\n"

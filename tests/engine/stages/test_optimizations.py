@@ -7,16 +7,20 @@ from functools import partial
 import numpy as np
 import pytest
 
-from engine.errors import LakeError
+from engine.errors import LakeError, SearchError
+from engine.features.table import FeatureSet
 from engine.lake import records
 from engine.lake.publish import rows_of
 from engine.search.folds import walk_forward
 from engine.search.rules_fit import RulesFitter
+from engine.simulation import Execution
 from engine.stages import verify
 from engine.stages._optimizations import _Work
+from engine.stages._studies import Job, Window, _fit
 from engine.stages._trials import TrialLedger
 from engine.stages.chain import run_stage
 from engine.stages.common import read_bars
+from engine.strategies import registry
 
 SYMBOL = "ALFA"
 
@@ -337,3 +341,15 @@ def test_thirty_nights_of_a_strategy_are_kept_whole(nights, old):
                for name in ("a", "b") for asof in range(nights)]  # fmt: skip
     found = old_nights(nightly, [{"study_id": "a0"}])  # an outer fold rests on the oldest one of a
     assert found == {f"{name}{asof}" for name in ("a", "b") for asof in range(old)} - {"a0"}
+
+
+def test_a_worker_refuses_a_strategy_that_was_edited_after_the_run_began(small_lake):
+    """Its fit would be stored under the id of the code before."""
+    entry = next(e for e in small_lake.settings.entries(SYMBOL) if e.strategy == "trend")
+    bars = read_bars(small_lake.lake, small_lake.settings.instrument(SYMBOL))
+    fitter = RulesFitter(FeatureSet(bars, 0.01), registry.get("trend"), entry, Execution(), 0)
+    job = Job(Window(0, 250, 650, "trend fold 1/2"), ())
+    assert _fit(fitter, job)[0].trials
+    fitter.config["code"][-1] = "the code before"
+    with pytest.raises(SearchError, match="trend was edited while trend fold 1/2 was fitted"):
+        _fit(fitter, job)

@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from numba import njit
+from numpy.lib.stride_tricks import as_strided
 
 from engine.bars.synthetic import make_bars
 from engine.errors import ConfigError, SimulationError
@@ -181,6 +182,17 @@ def _looks_ahead(t, bars, F, p, pos, state, out):
 def test_planted_look_ahead_is_caught(bars):
     cls = made(_looks_ahead)
     assert look_ahead(lambda part: decisions(cls, {}, part), bars, seed=3) != []
+
+
+def _reaches_on(t, bars, F, p, pos, state, out):
+    """One bar more than there is, past the check of the index."""
+    wide = as_strided(bars, (5, bars.shape[1] + 1), bars.strides)
+    return 1 if wide[3, t + 1] > 0.0 else 4
+
+
+def test_behind_the_current_bar_there_is_no_price(bars):
+    told = decisions(made(_reaches_on), {}, bars)[0]
+    assert set(told[:-1].tolist()) == {4}  # the last bar has only the next row's memory behind it
 
 
 def _rises(t, bars, F, p, pos, state, out):
