@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from engine.bars.inside import inside
 from engine.bars.model import Bars, Floats
 from engine.config import Instrument, Strategy, plain
 from engine.forecasts.devices import choose_device
 from engine.lake.records import arrays_sha, code_id, digest
-from engine.search.fit import Config, Fit, Progress, bars_sha
+from engine.search.fit import Clock, Config, Fit, Progress, bars_sha
 from engine.search.levels.api import optimize_levels, uses_torch
 from engine.search.study import Save
 from engine.simulation.levels import problem
@@ -38,13 +39,16 @@ class LevelsFitter:
         Of the searching solvers.
     device : str
         The setting ``devices.device``, for the solvers that compute on torch.
+    base : Bars or None
+        The symbol in a finer frame, on the same price basis, which exit `path` reads.
     """
 
     def __init__(
         self, bars: Bars, high: Floats, low: Floats, model_key: str, strategy: StrategyClass,
         entry: Strategy, instrument: Instrument, seed: int = 0, device: str = "cpu",
+        base: Bars | None = None,
     ) -> None:  # fmt: skip
-        self.bars, self.high, self.low, self.entry = bars, high, low, entry
+        self.bars, self.high, self.low, self.entry, self.base = bars, high, low, entry, base
         self.strategy, self.instrument, self.seed = strategy, instrument, seed
         self.device = choose_device(device).name if uses_torch(entry.levels.solver) else "cpu"
         levels = plain(entry.levels)
@@ -63,9 +67,13 @@ class LevelsFitter:
         }
 
     def data_id(self, train_to: int) -> str:
-        """Return the hash of all bars and forecasts up to the end of the window."""
+        """Return the hash of all bars, finer bars and forecasts up to the end of the window."""
         forecasts = {"high": self.high[: train_to - 1], "low": self.low[: train_to - 1]}
-        return digest([bars_sha(self.bars, train_to), arrays_sha(forecasts)])
+        held = [bars_sha(self.bars, train_to), arrays_sha(forecasts)]
+        if self.base is not None:
+            stop = int(inside(self.bars, self.base)[1][train_to - 1])
+            held += [self.base.frame, bars_sha(self.base, stop)]
+        return digest(held)
 
     def study_id(self, train_from: int, train_to: int) -> str:
         """Return the id of the fit on [train_from, train_to)."""
@@ -91,7 +99,7 @@ class LevelsFitter:
             fee_bps=cost.fee_bps, slippage_bps=cost.slippage_bps, fee_mode=levels.fee_mode,
             fill=levels.fill, tick=self.instrument.tick,
             fill_on_zero_volume=self.entry.execution.fill_on_zero_volume,
-            max_dropped_share=max_dropped_share,
+            max_dropped_share=max_dropped_share, finer=self.base,
         )  # fmt: skip
 
     def fit(
@@ -102,6 +110,7 @@ class LevelsFitter:
         *,
         told: Sequence[Mapping[str, Any]] = (),
         save: Save | None = None,
+        clock: Clock | None = None,
     ) -> list[Fit]:
         """Solve every exit policy; the one that earned most on the window is selected."""
         rows = self.problem(train_from, train_to)

@@ -9,11 +9,13 @@ filled entry closed inside bar j. Moves are simple returns against the base. Eac
 the same notional, the initial cash, times the leg's weight: nothing is compounded, and
 equity = initial cash * (1 + running sum of the net moves).
 
-Limits: a bar that opens beyond a limit still fills at the limit. Exit ``path`` needs finer
-bars to credit a target; none are read yet, so it equals ``close``. Exit ``target`` credits a
-target in the bar of its entry without knowing which came first: optimistic, and every
-report has to print that word. Scores use the level itself; the order's price is the level
-rounded down (buys) or up (sells) to the tick, less than one tick better than scored.
+Limits: a bar that opens beyond a limit still fills at the limit. Exit ``path`` credits a target
+where a finer bar strictly after the finer bar of the entry trades it; a bar without finer bars
+(`LevelsProblem.finer`) is closed at its close. Exit ``target`` credits a target in the bar of
+its entry without knowing which came first: optimistic, and every report has to print that word.
+An entry fills where the bar itself reaches it, whatever the exit. Scores use the level itself;
+the order's price is the level rounded down (buys) or up (sells) to the tick, less than one tick
+better than scored.
 """
 
 from __future__ import annotations
@@ -25,6 +27,7 @@ from numba import njit
 
 from engine.bars.model import Bars, Floats, Ints, iso
 from engine.errors import LevelsInputError
+from engine.simulation.levels_finer import FinerBars
 from engine.simulation.levels_problem import (
     EXITS,
     ROWS,
@@ -53,12 +56,34 @@ __all__ = [
 ]
 
 
+_NO_FINER = FinerBars(np.zeros(1, dtype=np.int64), np.zeros(0), np.zeros(0))
+
+
 @njit(cache=True, nogil=True, error_model="numpy")
-def _score(close, high, low, forecast_high, forecast_low, a, b, delta, f_e, f_t, f_c, touch, target, u, v):  # type: ignore[no-untyped-def]
+def _in_order(highs, lows, delta, h, l, long, touch):  # type: ignore[no-untyped-def]  # noqa: E741
+    """Say whether a finer bar strictly after that of the entry trades the target of a leg."""
+    entered = False
+    for s in range(len(highs)):
+        top, bottom = highs[s] - delta, lows[s] + delta
+        if entered:
+            if (h <= top) if long else (l >= bottom):
+                return True
+        elif long:
+            entered = l > bottom if touch else l >= bottom
+        else:
+            entered = h < top if touch else h <= top
+    return False
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _score(rows, fees, touch, target, u, v, parts):  # type: ignore[no-untyped-def]
     """Return levels, fills, gross and costs of both legs, float64 (10, n): the rows `bar_net` unpacks."""
-    n = len(close)
+    close, high, low, forecast_high, forecast_low, a, b, delta = rows
+    (f_e, f_t, f_c), (starts, highs, lows) = fees, parts
+    n, path = len(close), len(starts) > 1
     out = np.zeros((10, n))
     for i in range(n):
+        first, stop = (starts[i], starts[i + 1]) if path else (0, 0)
         h = min(max(forecast_high[i] + u, 0.0), 10.0)
         l = min(max(forecast_low[i] + v, -1.0), 0.0)  # noqa: E741
         top, bottom = high[i] - delta[i], low[i] + delta[i]
@@ -66,12 +91,20 @@ def _score(close, high, low, forecast_high, forecast_low, a, b, delta, f_e, f_t,
         reach_low = l >= bottom
         out[0, i], out[1, i] = h, l
         if a[i] > 0 and (l > bottom if touch else reach_low):
-            credited = target and reach_high
+            credited = (
+                _in_order(highs[first:stop], lows[first:stop], delta[i], h, l, True, touch)
+                if path
+                else target and reach_high
+            )
             out[2, i], out[4, i] = 1.0, credited
             out[6, i] = a[i] * ((h if credited else close[i]) - l)
             out[7, i] = a[i] * (f_e + (f_t if credited else f_c))
         if b[i] > 0 and (h < top if touch else reach_high):
-            credited = target and reach_low
+            credited = (
+                _in_order(highs[first:stop], lows[first:stop], delta[i], h, l, False, touch)
+                if path
+                else target and reach_low
+            )
             out[3, i], out[5, i] = 1.0, credited
             out[8, i] = b[i] * (h - (l if credited else close[i]))
             out[9, i] = b[i] * (f_e + (f_t if credited else f_c))
@@ -119,9 +152,11 @@ def _table(levels: LevelsProblem, u: float, v: float, exit: str) -> Floats:
     one_of("levels.policies", exit, EXITS)
     if not np.isfinite([u, v]).all():
         raise LevelsInputError(f"{levels.name}: offsets were ({u}, {v}), expected two finite numbers")
-    columns = [getattr(levels, name) for name in ROWS]
-    fees = levels.fee_entry, levels.fee_target, levels.fee_close
-    table: Floats = _score(*columns, *fees, levels.touch, exit == "target", float(u), float(v))  # type: ignore[call-arg]
+    rows = tuple(getattr(levels, name) for name in ROWS)
+    fees = float(levels.fee_entry), float(levels.fee_target), float(levels.fee_close)
+    finer = (levels.finer if exit == "path" else None) or _NO_FINER
+    parts = finer.starts, finer.high, finer.low
+    table: Floats = _score(rows, fees, levels.touch, exit == "target", float(u), float(v), parts)
     return table
 
 
@@ -135,7 +170,7 @@ def bar_net(problem: LevelsProblem, u: float, v: float, exit: str) -> LevelsBars
     u, v : float
         Added to the forecast moves; return units.
     exit : str
-        `close`, `path` (equal to `close` without finer bars) or `target` (optimistic).
+        `close`, `path` (finer bars tell the order; `close` without them) or `target` (optimistic).
 
     Source: long = a E (R (h - f_t) + (1-R) (C - f_c) - l - f_e), short mirrored.
     """
@@ -316,4 +351,4 @@ def warm() -> None:
     """Compile the kernel of this module on one row."""
     one, index = np.full(1, 0.01), np.ones(1, dtype=np.int64)
     tiny = LevelsProblem(one, one, -one, one, -one, one, one, one, one, index, 0.0, 0.0, 0.0, False)
-    value(tiny, 0.0, 0.0, "target")
+    value(tiny, 0.0, 0.0, "target")  # every exit is the same signature

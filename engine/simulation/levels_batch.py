@@ -10,7 +10,8 @@ Axes: P problems, T rows of the longest problem, K (and J) offsets of each probl
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -18,10 +19,14 @@ from numba import njit
 
 from engine.bars.model import Floats, Ints
 from engine.errors import LevelsInputError
+from engine.simulation.levels_corners import Corners, corners_of, path_grid, path_values, ranks
+from engine.simulation.levels_finer import FinerBars
 from engine.simulation.levels_problem import EXITS, ROWS, LevelsProblem, one_of
 
 # Columns of `LevelsBatch.rows`: `ROWS`, then the highest level a sell and the lowest a buy trades at.
 CLOSE, HIGH, LOW, UP, DOWN, LONG, SHORT, DELTA, TOP, BOTTOM = range(10)
+
+Call = tuple[Callable[..., None], tuple[Any, ...]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,6 +45,8 @@ class LevelsBatch:
         At the entry, at a target, at the close; fractions of the base notional.
     touch : bool array, shape (P,)
         Entries fill strictly beyond the level.
+    corners : Corners or None
+        What finer bars tell of exit `path`; None where no problem has any.
 
     NaN: none; a problem refuses them.
     """
@@ -49,6 +56,7 @@ class LevelsBatch:
     lengths: Ints
     fees: Floats
     touch: npt.NDArray[np.bool_]
+    corners: Corners | None = None
 
     def __len__(self) -> int:
         """Return the number of problems."""
@@ -59,10 +67,16 @@ class LevelsBatch:
         """Return the batch of the problems; none at all is a batch of shape (10, 0, 0)."""
         lengths = np.array([len(problem) for problem in problems], dtype=np.int64)
         rows = np.zeros((10, len(problems), int(lengths.max(initial=0))))
+        orders = []
         for p, problem in enumerate(problems):
             columns = np.stack([getattr(problem, name) for name in ROWS])  # (8, n)
             idle = (columns[LONG] == 0) & (columns[SHORT] == 0)
-            columns = columns[:, np.lexsort((*columns[::-1], idle))]
+            order = np.lexsort((*columns[::-1], idle))
+            twins = (np.diff(columns[:, order]) == 0).all(axis=0).any()
+            if twins and problem.finer is not None:  # equal rows, but perhaps for their finer bars
+                order = np.lexsort((ranks(problem), *columns[::-1], idle))
+            orders.append(order)
+            columns = columns[:, order]
             rows[: DELTA + 1, p, : len(problem)] = columns
             rows[TOP, p, : len(problem)] = columns[HIGH] - columns[DELTA]
             rows[BOTTOM, p, : len(problem)] = columns[LOW] + columns[DELTA]
@@ -73,6 +87,7 @@ class LevelsBatch:
             lengths,
             np.array(fees, dtype=np.float64).reshape(len(problems), 3),
             np.array([problem.touch for problem in problems], dtype=np.bool_),
+            corners_of(problems, orders, rows.shape[2]),
         )
 
     def take(self, positions: Sequence[int]) -> LevelsBatch:
@@ -81,7 +96,8 @@ class LevelsBatch:
         lengths = self.lengths[chosen]
         rows = np.ascontiguousarray(self.rows[:, chosen, : int(lengths.max(initial=0))])
         problems = tuple(self.problems[p] for p in chosen)
-        return LevelsBatch(problems, rows, lengths, self.fees[chosen], self.touch[chosen])
+        corners = None if self.corners is None else self.corners.take(chosen, rows.shape[2])
+        return LevelsBatch(problems, rows, lengths, self.fees[chosen], self.touch[chosen], corners)
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -144,6 +160,16 @@ def _grid(rows, lengths, fees, touch, target, us, vs, out):  # type: ignore[no-u
                     line[k] += (bought[k] + short) + (better * longs[k] + sells * covers[k])
 
 
+def _call(batch: LevelsBatch, exit: str, u: Floats, v: Floats, out: Floats, *, grid: bool) -> Call:
+    """Return the kernel that scores an exit, and its arguments."""
+    held = batch.rows, batch.lengths, batch.fees, batch.touch
+    if exit == "path" and batch.corners is not None:
+        corners = batch.corners
+        parts = corners.starts, corners.top, corners.bottom
+        return (path_grid if grid else path_values), (*held, *parts, u, v, out)
+    return (_grid if grid else _values), (*held, exit == "target", u, v, out)
+
+
 def offsets(batch: LevelsBatch, name: str, points: Floats) -> Floats:
     """Return offsets as a float64 array of shape (P, K), or refuse them.
 
@@ -175,7 +201,7 @@ def levels_value(batch: LevelsBatch, u: Floats, v: Floats, exit: str) -> Floats:
     u, v : float64 array, shape (P, K)
         Offsets of the high and of the low, return units; pair k is (u[p, k], v[p, k]).
     exit : str
-        `close`, `path` (equal to `close` without finer bars) or `target` (optimistic).
+        `close`, `path` (finer bars tell the order; `close` without them) or `target` (optimistic).
 
     Returns
     -------
@@ -192,7 +218,8 @@ def levels_value(batch: LevelsBatch, u: Floats, v: Floats, exit: str) -> Floats:
     if u.shape != v.shape:
         raise LevelsInputError(f"u has shape {u.shape}, v {v.shape}; expected pairs, the same shape")
     out = np.empty(u.shape)
-    _values(batch.rows, batch.lengths, batch.fees, batch.touch, exit == "target", u, v, out)
+    kernel, held = _call(batch, exit, u, v, out, grid=False)
+    kernel(*held)
     return out
 
 
@@ -206,7 +233,7 @@ def levels_grid(batch: LevelsBatch, u: Floats, v: Floats, exit: str) -> Floats:
     u, v : float64 array, shapes (P, J) and (P, K)
         Offsets of the high and of the low, return units.
     exit : str
-        `close`, `path` (equal to `close` without finer bars) or `target` (optimistic).
+        `close`, `path` (finer bars tell the order; `close` without them) or `target` (optimistic).
 
     Returns
     -------
@@ -221,7 +248,8 @@ def levels_grid(batch: LevelsBatch, u: Floats, v: Floats, exit: str) -> Floats:
     one_of("levels.policies", exit, EXITS)
     u, v = offsets(batch, "u", u), offsets(batch, "v", v)
     out = np.empty((*u.shape, v.shape[1]))
-    _grid(batch.rows, batch.lengths, batch.fees, batch.touch, exit == "target", u, v, out)
+    kernel, held = _call(batch, exit, u, v, out, grid=True)
+    kernel(*held)
     return out
 
 
@@ -235,11 +263,11 @@ def levels_one(batch: LevelsBatch, p: int, exit: str) -> Callable[[float, float]
     one = batch.take([p])
     pair, out = np.zeros((2, 1, 1)), np.empty((1, 1))
     us, vs = pair
-    fixed = one.rows, one.lengths, one.fees, one.touch, exit == "target", us, vs, out
+    kernel, held = _call(one, exit, us, vs, out, grid=False)
 
     def score(u: float, v: float) -> float:
         us[0, 0], vs[0, 0] = u, v
-        _values(*fixed)
+        kernel(*held)
         return float(out[0, 0])
 
     return score
@@ -249,6 +277,8 @@ def warm() -> None:
     """Compile every kernel of this module on one row."""
     one, index = np.full(1, 0.01), np.ones(1, dtype=np.int64)
     tiny = LevelsProblem(one, one, -one, one, -one, one, one, one, one, index, 0.0, 0.0, 0.0, False)
-    batch = LevelsBatch.of([tiny])
-    levels_value(batch, np.zeros((1, 1)), np.zeros((1, 1)), "target")
-    levels_grid(batch, np.zeros((1, 1)), np.zeros((1, 1)), "target")
+    parts = FinerBars(np.array([0, 2]), one.repeat(2), -one.repeat(2))
+    for made, exit in ((tiny, "target"), (replace(tiny, finer=parts), "path")):
+        batch = LevelsBatch.of([made])
+        levels_value(batch, np.zeros((1, 1)), np.zeros((1, 1)), exit)
+        levels_grid(batch, np.zeros((1, 1)), np.zeros((1, 1)), exit)

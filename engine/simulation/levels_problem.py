@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from engine.bars.model import Bars, Floats, Ints, iso
 from engine.errors import ConfigError, LevelsInputError, closest
+from engine.simulation.levels_finer import FinerBars, finer_moves, has_trades
 
 Flags = npt.NDArray[np.bool_]
 
@@ -56,11 +57,13 @@ class LevelsProblem:
         Names the problem in messages.
     n_dropped, n_crossed : int
         Rows left out (a value not finite), and rows kept with weights 0 (low forecast >= high).
+    finer : FinerBars or None
+        Finer bars inside each row, read by exit `path` alone; without any it equals `close`.
 
     Raises
     ------
     LevelsInputError
-        A value is not finite or impossible; names the row.
+        A value is not finite or impossible, or a finer bar reaches beyond its bar; names the row.
 
     NaN: refused here; `problem` leaves such rows out and counts them.
     """
@@ -83,6 +86,7 @@ class LevelsProblem:
     name: str = "levels problem"
     n_dropped: int = 0
     n_crossed: int = 0
+    finer: FinerBars | None = None
 
     def __post_init__(self) -> None:
         """Freeze and check the arrays."""
@@ -109,6 +113,9 @@ class LevelsProblem:
         self._refuse((self.close < self.low) | (self.close > self.high), "the close lies outside [low, high]")
         self._refuse((self.low <= -1) | (self.high >= 10), "a move is outside (-1, 10)")
         self._refuse((self.delta < 0) | (self.base <= 0), "delta is negative or the base not positive")
+        if self.finer is not None:
+            within = self.finer.within(self.high, self.low, self.name, self.index)
+            object.__setattr__(self, "finer", within)
 
     def _refuse(self, wrong: Flags, what: str) -> None:
         """Raise for the first marked row."""
@@ -175,7 +182,7 @@ def problem(
     bars: Bars, forecast_high: Floats, forecast_low: Floats, start: int, stop: int, *,
     objective: str, side: str, sides: str, fee_bps: float, slippage_bps: float, fee_mode: str,
     fill: str, tick: float, fill_on_zero_volume: bool = False,
-    max_dropped_share: float = MAX_DROPPED_SHARE,
+    max_dropped_share: float = MAX_DROPPED_SHARE, finer: Bars | None = None,
 ) -> LevelsProblem:  # fmt: skip
     """Make the rows of the outcome bars [start, stop); T bars in the series.
 
@@ -206,11 +213,13 @@ def problem(
         Whether orders fill in a bar without volume of a series that has any.
     max_dropped_share : float
         Share of rows that may lack a forecast; 1 where bars without one are simply not traded.
+    finer : Bars or None
+        The same symbol in a finer frame, on the same price basis, for exit `path`; it may have gaps.
 
     Raises
     ------
     LevelsInputError
-        More than 20 % of the rows lack a finite value, or a row is impossible.
+        More than 20 % of the rows lack a finite value, or a row or finer bar is impossible.
     ConfigError
         A name is unknown.
 
@@ -237,14 +246,18 @@ def problem(
         )
     rows, high, low = rows[usable], high[usable], low[usable]
     a, b, crossed = leg_weights(bars, rows - 1, high, low, objective, side, sides)
-    if not fill_on_zero_volume and bars.volume.any():  # nothing trades in such a bar
-        a, b = (np.where(bars.volume[rows] > 0, weight, 0.0) for weight in (a, b))
+    if not fill_on_zero_volume:
+        trades = has_trades(bars.volume)[rows]
+        a, b = (np.where(trades, weight, 0.0) for weight in (a, b))
     base, step = bars.close[rows - 1], bar_ticks(bars, rows, tick)
     distance = ticks * step / base if tick > 0 else np.full(len(rows), STRICT)
     fee, slip = fee_bps / 1e4, slippage_bps / 1e4
     late = fee if fee_mode == "per_side" else 0.0
+    parts = None
+    if finer is not None:
+        parts = finer_moves(bars, finer, rows, base, fill_on_zero_volume=fill_on_zero_volume)
     return LevelsProblem(
         bars.close[rows] / base - 1, bars.high[rows] / base - 1, bars.low[rows] / base - 1, high, low, a, b,
         np.zeros(len(rows)) if not ticks else distance - np.minimum(ROUNDING, distance / 1000), base, rows,
-        fee, late, late + slip, ticks == 0, step, name, dropped, int(crossed.sum()),
+        fee, late, late + slip, ticks == 0, step, name, dropped, int(crossed.sum()), parts,
     )  # fmt: skip

@@ -46,6 +46,23 @@ MEMORY_BYTES = 2**30
 DTYPES = ("float64", "float32")
 
 
+def refuse_finer(batch: LevelsBatch, exit: str, what: str) -> None:
+    """Refuse exit `path` of problems with finer bars, which the torch forms cannot read.
+
+    Raises
+    ------
+    LevelsInputError
+        Names the problem, and what reads finer bars.
+    """
+    held = [problem.name for problem in batch.problems if problem.finer is not None]
+    if exit == "path" and held:
+        raise LevelsInputError(
+            f"{held[0]}: {what} cannot read finer bars, which exit path needs; use a solver that does "
+            "(exact, de-numba, scipy-de, scipy-direct, nevergrad, optuna, botorch) or levels.policies "
+            "without path"
+        )
+
+
 def _sides(levels: Tensor, reach: Tensor, spread: Tensor) -> tuple[Tensor, Tensor]:
     """Return the chance that a sell at ``levels`` + noise trades below ``reach``, and its mean level."""
     import torch
@@ -264,6 +281,7 @@ def levels_value_torch(
         Return units. NaN: refused in the offsets.
     """
     one_of("levels.policies", exit, EXITS)
+    refuse_finer(batch, exit, "the torch evaluator")
     tensors = BatchTensors(batch, device, dtype, widths)
     u, v = offsets(batch, "u", u), offsets(batch, "v", v)
     out = tensors.values(tensors.tensor(u), tensors.tensor(v), exit == "target")
@@ -295,6 +313,7 @@ def levels_grid_torch(
         Return units. NaN: refused in the offsets.
     """
     one_of("levels.policies", exit, EXITS)
+    refuse_finer(batch, exit, "the torch evaluator")
     tensors = BatchTensors(batch, device, dtype, widths)
     u, v = offsets(batch, "u", u), offsets(batch, "v", v)
     out = np.empty((*u.shape, v.shape[1]))
@@ -311,6 +330,7 @@ def one_value_torch(batch: LevelsBatch, p: int, exit: str) -> Callable[[float, f
     import torch
 
     one_of("levels.policies", exit, EXITS)
+    refuse_finer(batch.take([p]), exit, "the form torch")
     rows = torch.as_tensor(batch.take([p]).rows[:, 0])
     close, up, down, a, b, top, bottom = (rows[k] for k in (CLOSE, UP, DOWN, LONG, SHORT, TOP, BOTTOM))
     (f_e, f_t, f_c), touch = batch.fees[p].tolist(), bool(batch.touch[p])

@@ -1,8 +1,8 @@
 """One call for many levels problems: `optimize_levels`, with any solver and either objective.
 
 Whatever a solver claims, the profit reported is `engine.simulation.levels.value` at its offsets, beside
-the raw exact optimum, so the regret is always known. Equal problems are solved once; without finer bars
-exit `path` equals `close`. Axes: P problems.
+the raw exact optimum, so the regret is always known. Equal problems are solved once; exit `path` of a
+problem without finer bars is `close`. Axes: P problems.
 """
 
 from __future__ import annotations
@@ -17,9 +17,10 @@ from engine.bars.model import Floats, Ints
 from engine.errors import LevelsInputError
 from engine.forecasts.devices import choose_device
 from engine.search.levels import backends
-from engine.search.levels.exact import BOUNDS, Bounds, LevelsSolution, solve
+from engine.search.levels.exact import BOUNDS, Bounds, LevelsSolution, job_key, solve
 from engine.search.levels.objective import Answer, Objective
-from engine.search.levels.smoothed import Smoothing, smoothed_value, smoothing_width
+from engine.search.levels.smoothed import smoothed_value
+from engine.search.levels.width import Smoothing, smoothing_width
 from engine.simulation.levels import EXITS, LevelsProblem, bar_net, value
 from engine.simulation.levels_batch import LevelsBatch
 from engine.simulation.levels_problem import ROWS, one_of
@@ -111,7 +112,7 @@ class _Found(NamedTuple):
 
 def uses_torch(name: str) -> bool:
     """Say whether a solver computes on torch, so that the device matters to it."""
-    return name.split(":")[0] in ("grid-gemm", "de-torch", "evox")
+    return name.split(":")[0] in ("exact-torch", "grid-gemm", "de-torch", "evox")
 
 
 def check_solver(name: str) -> None:
@@ -146,7 +147,7 @@ def optimize_levels(
     smoothing : float or {"absolute": x}
         Width of the draws, see `smoothing_width`.
     exit : str, or one a problem
-        `path` (equal to `close` without finer bars), `close` or `target` (optimistic).
+        `path` (finer bars tell the order; `close` without them), `close` or `target` (optimistic).
     bounds : pair of (lower, upper)
         Of u, then of v.
     budget, seed : int
@@ -183,7 +184,7 @@ def optimize_levels(
         one_of("levels.policies", name, EXITS)
     if not 0.0 <= shrink <= 1.0:
         raise LevelsInputError(f"levels.shrink was {shrink}, expected a number in [0, 1]")
-    keys = [_key(problem, name) for problem, name in zip(problems, exits, strict=True)]
+    keys = [job_key(problem, name, (*ROWS, "index")) for problem, name in zip(problems, exits, strict=True)]
     once = {key: (problem, key[0]) for key, problem in zip(keys, problems, strict=True)}
     jobs = list(once.values())
     smooth = objective == "smoothed"
@@ -191,7 +192,7 @@ def optimize_levels(
     raw = [solve(problem, exit=name, bounds=bounds, abstain=False) for problem, name in jobs]
     place = choose_device(device).name if uses_torch(solver) else "cpu"
     answers: list[Answer] = [Answer(0.0, 0.0, 0, "", 0.0)] * len(jobs)
-    for name in ("close", "target"):
+    for name in EXITS:
         at = [i for i, job in enumerate(jobs) if job[1] == name]
         batch = LevelsBatch.of([jobs[i][0] for i in at])
         aim = Objective(np.array([widths[i] for i in at]) if smooth else None, device=place)
@@ -234,13 +235,6 @@ def optimize_levels(
         widths=np.array([width_of[key] for key in keys], dtype=np.float64),
         seed=seed,
     )
-
-
-def _key(problem: LevelsProblem, exit: str) -> tuple[str, tuple[object, ...]]:
-    """Return what decides a solution; the first part is the exit as it is simulated."""
-    fees = problem.fee_entry, problem.fee_target, problem.fee_close
-    arrays = (getattr(problem, name).tobytes() for name in (*ROWS, "index"))
-    return "target" if exit == "target" else "close", (problem.touch, *fees, *arrays)
 
 
 def _score(

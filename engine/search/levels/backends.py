@@ -6,6 +6,7 @@ have no exact form. All maximise the same `Objective`, within the bounds of each
 | name | how |
 |---|---|
 | `exact` | corners of all cells; of the smoothed objective its grid and refinement |
+| `exact-torch` | the same corners as one matrix product in torch, all problems in one tensor: for a GPU |
 | `grid-gemm` | 601 x 601 points as one matrix product in torch, then the corners near the best |
 | `de-numba`, `de-torch` | differential evolution of all problems at once, 20 x 30 |
 | `scipy-de`, `scipy-direct` | scipy's differential evolution and DIRECT |
@@ -13,6 +14,9 @@ have no exact form. All maximise the same `Objective`, within the bounds of each
 | `optuna` | TPE |
 | `evox` | extra: JaDE; `evox:DE`, `evox:PSO`, `evox:SHADE`, `evox:CSO` |
 | `botorch` | extra: GP-UCB, 10 points, then at most 20 |
+
+Finer bars (exit `path`) are read by all but the torch forms: `exact-torch`, `grid-gemm`, `de-torch` and
+`evox` refuse them.
 """
 
 from __future__ import annotations
@@ -27,7 +31,7 @@ from engine.errors import ConfigError, closest
 from engine.search.levels import de, external
 from engine.search.levels.exact import STEP, TIE, solve
 from engine.search.levels.exact_batch import solve_targets
-from engine.search.levels.exact_torch import best_on_grid, candidates
+from engine.search.levels.exact_torch import best_on_grid, candidates, solve_torch
 from engine.search.levels.objective import Answer, Found, Objective, Solver, Task, problem_seed
 from engine.search.levels.smoothed import solve_smoothed
 from engine.simulation.levels_batch import levels_grid
@@ -54,6 +58,13 @@ def _exact(task: Task) -> list[Found]:
         u, v, _, evaluations = solve_smoothed(problem, width, task.exit, task.bounds)
         found.append((u, v, evaluations))
     return found
+
+
+def _exact_torch(task: Task) -> list[Found]:
+    if task.objective.widths is not None:  # smoothed, a summit need not be a corner
+        return _grid_gemm(task)
+    u, v, _, pairs = solve_torch(task.batch, task.exit, task.bounds, task.objective.device)
+    return list(zip(u.tolist(), v.tolist(), pairs.tolist(), strict=True))
 
 
 def grid_axis(lower: float, upper: float) -> Floats:
@@ -135,7 +146,8 @@ SOLVERS: Mapping[str, Solver] = MappingProxyType(
         solver.name: solver
         for solver in (
             Solver("exact", _exact, de.numba_version, 0),
-            Solver("grid-gemm", _grid_gemm, de.torch_version, 0),
+            Solver("exact-torch", _exact_torch, de.torch_version, 0, finer=False),
+            Solver("grid-gemm", _grid_gemm, de.torch_version, 0, finer=False),
             *de.SOLVERS,
             *external.SOLVERS,
         )

@@ -130,5 +130,7 @@ def torch_version(objective: Objective) -> str:
 
 SOLVERS = (
     Solver("de-numba", _numba, numba_version, MEMBERS * GENERATIONS, least=MEMBERS, stochastic=True),
-    Solver("de-torch", _torch, torch_version, MEMBERS * GENERATIONS, least=MEMBERS, stochastic=True),
+    Solver(
+        "de-torch", _torch, torch_version, MEMBERS * GENERATIONS, least=MEMBERS, stochastic=True, finer=False
+    ),
 )

@@ -6,7 +6,8 @@ in u and at the left end in v. Candidates are therefore one step `STEP` before e
 a sell stops trading, one step after each break where a buy starts, 0, and the bounds.
 
 `close`: F(u, v) = K(u) + G(v), one sorted pass per axis, O(n log n). `target`: all pairs of
-candidates in one sweep over v that keeps, for every u, F as a line in v, O(n^2). Which rows trade
+candidates in one sweep over v that keeps, for every u, F as a line in v, O(n^2). `path` with finer
+bars: such a sweep too, in `engine.search.levels.exact_path`; without any it is `close`. Which rows trade
 at which candidate is decided by the comparisons of `engine.simulation.levels` itself, and the
 profit reported is always that module's value at the offsets returned.
 
@@ -20,14 +21,17 @@ does not notice a change in another file.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numba import njit
 
 from engine.bars.model import Floats
 from engine.errors import LevelsInputError
+from engine.search.levels.exact_path import solve_paths
 from engine.simulation.levels import EXITS, LevelsProblem, bar_net, value
+from engine.simulation.levels_batch import LevelsBatch
+from engine.simulation.levels_finer import FinerBars
 from engine.simulation.levels_problem import ROWS, one_of
 
 Bounds = tuple[tuple[float, float], tuple[float, float]]
@@ -289,7 +293,7 @@ def solve(
     problem : LevelsProblem
         n rows.
     exit : str
-        `close`, `path` (equal to `close` without finer bars) or `target` (optimistic).
+        `close`, `path` (finer bars tell the order; `close` without them) or `target` (optimistic).
     bounds : pair of (lower, upper)
         Of u, then of v, return units.
     abstain : bool
@@ -314,6 +318,9 @@ def solve(
         u, v, evaluations = _sweep(
             rows, problem.fee_entry, problem.fee_target, problem.fee_close, problem.touch, *limits
         )
+    elif exit == "path" and problem.finer is not None:
+        found = solve_paths(LevelsBatch.of([problem]), bounds, STEP, TIE)
+        u, v, evaluations = (column[0].item() for column in found)
     else:
         u, v, evaluations = _separable(rows, problem.fee_entry, problem.fee_close, problem.touch, *limits)
     scored = bar_net(problem, u, v, exit)
@@ -331,16 +338,29 @@ def solve(
     )
 
 
+def job_key(
+    problem: LevelsProblem, exit: str, columns: Sequence[str] = ROWS
+) -> tuple[str, tuple[object, ...]]:
+    """Return what decides a solution: the exit as it is simulated, and the numbers that enter.
+
+    Exit `path` is `close` where the problem has no finer bars, and only there do they not matter.
+    """
+    finer = problem.finer if exit == "path" else None
+    parts = [] if finer is None else [finer.starts, finer.high, finer.low]
+    fees = problem.fee_entry, problem.fee_target, problem.fee_close
+    arrays = (column.tobytes() for column in (*(getattr(problem, name) for name in columns), *parts))
+    name = "close" if exit == "path" and finer is None else exit
+    return name, (problem.touch, *fees, *arrays)
+
+
 def solve_all(
     jobs: Sequence[tuple[LevelsProblem, str]], *, bounds: Bounds = BOUNDS, abstain: bool = True
 ) -> list[LevelsSolution]:
-    """Solve (problem, exit) jobs, equal ones once; `path` without finer bars equals `close`."""
+    """Solve (problem, exit) jobs, equal ones once (`job_key`)."""
     known: dict[object, LevelsSolution] = {}
     solutions = []
     for problem, exit in jobs:
-        fees = problem.fee_entry, problem.fee_target, problem.fee_close
-        arrays = (getattr(problem, name).tobytes() for name in ROWS)
-        key = ("close" if exit == "path" else exit, problem.touch, *fees, *arrays)
+        key = job_key(problem, exit)
         if key not in known:
             known[key] = solve(problem, exit=exit, bounds=bounds, abstain=abstain)
         solutions.append(known[key])
@@ -351,4 +371,5 @@ def warm() -> None:
     """Compile every kernel of this module, and the evaluator, on one row."""
     one, index = np.full(1, 0.01), np.ones(1, dtype=np.int64)
     tiny = LevelsProblem(one, one, -one, one, -one, one, one, one, one, index, 0.0, 0.0, 0.0, False)
-    solve_all([(tiny, "close"), (tiny, "target")])
+    parted = replace(tiny, finer=FinerBars(np.array([0, 2]), one.repeat(2), -one.repeat(2)))
+    solve_all([(tiny, "close"), (tiny, "target"), (parted, "path")])

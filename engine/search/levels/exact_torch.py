@@ -24,7 +24,7 @@ from engine.simulation.levels_batch import (
     levels_value,
 )
 from engine.simulation.levels_problem import EXITS, one_of
-from engine.simulation.levels_torch import MEMORY_BYTES, BatchTensors, levels_value_torch
+from engine.simulation.levels_torch import MEMORY_BYTES, BatchTensors, levels_value_torch, refuse_finer
 
 STEP = {"float64": 1e-9, "float32": 1e-6}  # from a break to the side that trades
 ROUNDING = {"float64": 1e-12, "float32": 1e-6}  # cells so near the best are scored again
@@ -98,7 +98,7 @@ def solve_torch(
     batch: LevelsBatch, exit: str, bounds: Bounds, device: str = "cpu",
     dtype: str = "float64", memory_bytes: int = MEMORY_BYTES,
 ) -> tuple[Floats, Floats, Floats, Ints]:  # fmt: skip
-    """Solve every problem exactly: the grid of its corners, all problems in one tensor.
+    """Solve every problem exactly, as solver `exact-torch`: the grid of its corners, all in one tensor.
 
     Parameters
     ----------
@@ -119,6 +119,7 @@ def solve_torch(
         u, v and profit (return units, scored by `levels_value` in float64), pairs looked at.
     """
     one_of("levels.policies", exit, EXITS)
+    refuse_finer(batch, exit, "the torch solver")
     tensors = BatchTensors(batch, device, dtype)
     u, v = candidates(batch, bounds, STEP[dtype])
     best_u, best_v = best_on_grid(tensors, u, v, exit, memory_bytes)

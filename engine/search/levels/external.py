@@ -234,7 +234,7 @@ def evox_solver(algorithm: str) -> Solver:
 
     name = "evox" if algorithm == EVOX[0] else f"evox:{algorithm}"
     members = EVOX_MEMBERS * EVOX_GENERATIONS
-    return Solver(name, run, _evox_version, members, least=EVOX_MEMBERS, stochastic=True)
+    return Solver(name, run, _evox_version, members, least=EVOX_MEMBERS, stochastic=True, finer=False)
 
 
 def _botorch_version(objective: Objective) -> str:

@@ -13,6 +13,7 @@ from engine.bars.model import Floats
 from engine.errors import LevelsInputError
 from engine.search.levels.api import optimize_levels
 from engine.simulation.levels import LevelsProblem
+from engine.simulation.levels_finer import FinerBars
 from engine.simulation.levels_problem import MAX_DROPPED_SHARE, STRICT, one_of
 
 FILLS = ("through", "touch")
@@ -29,7 +30,7 @@ class Multipliers(NamedTuple):
 def optimize_entry_exit_multipliers(
     close: Floats, high: Floats, low: Floats, forecast_high: Floats, forecast_low: Floats, position: Floats,
     *, fee: float, slippage: float = 0.0, fee_mode: str = "per_side", fill: str = "through",
-    delta: Floats | float = STRICT, long_only: bool = False, **options: Any,
+    delta: Floats | float = STRICT, long_only: bool = False, finer: FinerBars | None = None, **options: Any,
 ) -> Multipliers:  # fmt: skip
     """Return the best offsets where each bar trades one side, as ``position`` says.
 
@@ -51,6 +52,8 @@ def optimize_entry_exit_multipliers(
         Trade-through distance in return units, such as tick / base.
     long_only : bool
         No short leg at all, as crypto wants it.
+    finer : FinerBars or None
+        Finer bars inside each of the n rows, which exit `path` reads; without any it is `close`.
     **options
         Of `optimize_levels`: solver, objective, smoothing, exit, bounds, budget, seed, shrink, abstain.
 
@@ -70,14 +73,14 @@ def optimize_entry_exit_multipliers(
     signed = np.asarray(position, dtype=np.float64)
     sides = np.maximum(signed, 0.0), np.maximum(-signed, 0.0)
     moves = close, high, low, forecast_high, forecast_low
-    return _best("entry_exit", moves, sides, fee, slippage, fee_mode, fill, delta, long_only, options)
+    return _best("entry_exit", moves, sides, fee, slippage, fee_mode, fill, delta, long_only, finer, options)
 
 
 def optimize_always_on_multipliers(
     close: Floats, high: Floats, low: Floats, forecast_high: Floats, forecast_low: Floats,
     buy: Floats | float = 1.0, sell: Floats | float = 1.0,
     *, fee: float, slippage: float = 0.0, fee_mode: str = "per_side", fill: str = "through",
-    delta: Floats | float = STRICT, long_only: bool = False, **options: Any,
+    delta: Floats | float = STRICT, long_only: bool = False, finer: FinerBars | None = None, **options: Any,
 ) -> Multipliers:  # fmt: skip
     """Return the best offsets where both legs stand on every bar, each on its own.
 
@@ -88,12 +91,14 @@ def optimize_always_on_multipliers(
     buys = np.broadcast_to(np.asarray(buy, dtype=np.float64), n)
     sells = np.abs(np.broadcast_to(np.asarray(sell, dtype=np.float64), n))
     moves = close, high, low, forecast_high, forecast_low
-    return _best("always_on", moves, (buys, sells), fee, slippage, fee_mode, fill, delta, long_only, options)
+    rules = fee, slippage, fee_mode, fill, delta, long_only, finer, options
+    return _best("always_on", moves, (buys, sells), *rules)
 
 
 def _best(
     name: str, moves: tuple[Floats, ...], sides: tuple[Floats, Floats], fee: float, slippage: float,
-    fee_mode: str, fill: str, delta: Floats | float, long_only: bool, options: dict[str, Any],
+    fee_mode: str, fill: str, delta: Floats | float, long_only: bool, finer: FinerBars | None,
+    options: dict[str, Any],
 ) -> Multipliers:  # fmt: skip
     """Return the answer of one problem made of plain arrays."""
     one_of("fee_mode", fee_mode, ("per_side", "per_leg"))
@@ -122,7 +127,7 @@ def _best(
     rows = LevelsProblem(
         close, high, low, up, down, a, b, distance, np.ones(len(close)), np.flatnonzero(finite),
         fee, late, late + slippage, fill == "touch", name=name, n_dropped=dropped,
-        n_crossed=int(crossed.sum()),
+        n_crossed=int(crossed.sum()), finer=None if finer is None else finer.take(np.flatnonzero(finite)),
     )  # fmt: skip
     result = optimize_levels(rows, **options)
     u, v = result.offsets[0].tolist()

@@ -22,7 +22,7 @@ from engine.search.levels.exact import Bounds
 from engine.search.levels.smoothed import smoothed_value
 from engine.simulation.levels_batch import DELTA, LevelsBatch, levels_one, levels_value
 from engine.simulation.levels_problem import EXITS, one_of
-from engine.simulation.levels_torch import BatchTensors, one_value_torch
+from engine.simulation.levels_torch import BatchTensors, one_value_torch, refuse_finer
 
 Score = Callable[[float, float], float]
 FORMS = ("compiled", "torch")
@@ -169,7 +169,13 @@ def problem_seed(batch: LevelsBatch, p: int, exit: str, seed: int) -> int:
     rows = rows[:, (rows[5] != 0) | (rows[6] != 0)] + 0.0  # no -0.0
     fees = np.round(batch.fees[p], 9)
     head = f"{seed}|{bool(batch.touch[p])}|{exit == 'target'}|{fees.tolist()}|".encode()
-    return int.from_bytes(hashlib.sha256(head + rows.tobytes()).digest()[:4], "little")
+    corners, tail = batch.corners, b""
+    if exit == "path" and corners is not None:
+        for starts in corners.starts[:, p]:  # nothing is added where no target can trade
+            held = slice(starts[0], starts[-1])
+            tail += np.repeat(np.arange(len(starts) - 1), np.diff(starts)).tobytes()
+            tail += b"".join((np.round(x[held], 9) + 0.0).tobytes() for x in (corners.top, corners.bottom))
+    return int.from_bytes(hashlib.sha256(head + rows.tobytes() + tail).digest()[:4], "little")
 
 
 @dataclass(frozen=True)
@@ -192,6 +198,8 @@ class Solver:
         Evaluations it never exceeds, whatever the budget; 0 = no such limit.
     stochastic : bool
         The seed matters.
+    finer : bool
+        It can read finer bars; one that cannot refuses exit `path` on problems that have any.
     """
 
     name: str
@@ -201,6 +209,7 @@ class Solver:
     least: int = 1
     most: int = 0
     stochastic: bool = False
+    finer: bool = True
 
     def __call__(
         self, batch: LevelsBatch, *, objective: Objective, exit: str, bounds: Bounds,
@@ -215,7 +224,7 @@ class Solver:
         objective : Objective
             What is maximised.
         exit : str
-            `close`, `path` (equal to `close` without finer bars) or `target` (optimistic).
+            `close`, `path` (finer bars tell the order; `close` without them) or `target` (optimistic).
         bounds : pair of (lower, upper)
             Of u, then of v, return units; each axis's own are honoured.
         budget : int or None
@@ -233,7 +242,8 @@ class Solver:
         Raises
         ------
         LevelsInputError
-            A lower bound is not below its upper bound, or a width is not a number >= 0.
+            A lower bound is not below its upper bound, a width is not a number >= 0, or exit `path`
+            is asked of problems with finer bars that the solver cannot read.
         ConfigError
             The budget is too small for the solver, or form `torch` is asked of a smoothed objective.
         MissingExtra
@@ -247,6 +257,8 @@ class Solver:
                     f"levels.bounds.{axis} was ({lower}, {upper}), expected two finite numbers, "
                     "the lower first"
                 )
+        if not self.finer:
+            refuse_finer(batch, exit, f"solver {self.name}")
         budget = self.budget if budget is None else budget
         if self.budget and budget < self.least:
             raise ConfigError(f"levels.budget was {budget}; solver {self.name} needs at least {self.least}")

@@ -19,6 +19,7 @@ from engine.bars.model import COLUMNS, Bars, Floats
 from engine.config import Instrument, Settings, plain
 from engine.config_sections import Levels
 from engine.forecasts.store import matrix
+from engine.lake.base_bars import base_bars_of
 from engine.lake.publish import Lake
 from engine.search.levels.api import optimize_levels
 from engine.search.levels.windows import PRESETS, Window, cut_windows, windows_that_fit
@@ -35,8 +36,8 @@ _COLUMNS = {
     "train_start": "datetime64[us]", "train_end": "datetime64[us]", "test_start": "datetime64[us]",
     "test_end": "datetime64[us]", "in_sample": "float64", "out_of_sample": "float64", "u": "float64",
     "v": "float64", "regret": "float64", "gain": "float64", "fills": "Int64", "evaluations": "Int64",
-    "status": "string", "selected": "boolean", "optimistic": "boolean", "simulations": "Int64",
-    "solver": "string", "objective": "string",
+    "status": "string", "selected": "boolean", "optimistic": "boolean", "finer": "boolean",
+    "simulations": "Int64", "solver": "string", "objective": "string",
 }  # fmt: skip
 _AVERAGED = ("in_sample", "out_of_sample", "u", "v", "regret", "gain")
 
@@ -50,7 +51,7 @@ def backtest_forecasts(
     Parameters
     ----------
     lake : Lake
-        Holds the symbol's bars and forecasts.
+        Holds the symbol's bars and forecasts, and its finer bars where it is read in a finer frame.
     symbol : str
         A key of the settings.
     num_simulations : int or None
@@ -94,6 +95,7 @@ def backtest_forecasts(
     return simulate(
         bars, high, low, windows, levels, instrument, seed=settings.seed,
         fill_on_zero_volume=settings.execution.fill_on_zero_volume,
+        device=settings.devices.device, base=base_bars_of(lake, symbol, settings),
     )  # fmt: skip
 
 
@@ -111,7 +113,7 @@ def stored_forecasts(lake: Lake, instrument: Instrument, level: float) -> tuple[
 
 def simulate(
     bars: Bars, high: Floats, low: Floats, windows: Sequence[Window], levels: Levels, instrument: Instrument,
-    *, seed: int = 0, fill_on_zero_volume: bool = False,
+    *, seed: int = 0, fill_on_zero_volume: bool = False, device: str = "cpu", base: Bars | None = None,
 ) -> pd.DataFrame:  # fmt: skip
     """Return what every simulation earns in and out of sample.
 
@@ -131,6 +133,10 @@ def simulate(
         Of the searching solvers.
     fill_on_zero_volume : bool
         Whether orders fill in a bar without volume.
+    device : str
+        Of the solvers that compute on torch.
+    base : Bars or None
+        The symbol in a finer frame, on the same price basis, which exit `path` reads.
 
     Returns
     -------
@@ -141,7 +147,8 @@ def simulate(
         ``out_of_sample`` in bps per bar: in_sample is earned on the bars that the offsets were fitted to.
         ``u`` and ``v`` in return units, ``regret`` in bps per bar, in-sample. ``fills`` out of sample.
         ``selected``: the policy that earned most on the training part; its summary is policy `chosen`.
-        ``optimistic``: target exits, credited without knowing which level traded first.
+        ``optimistic``: target exits, credited without knowing which level traded first. ``finer``: exit
+        `path` had finer bars to read; without any it is `close`.
     """
 
     def rows(strategy: str, start: int, stop: int, dropped: float) -> LevelsProblem:
@@ -149,7 +156,7 @@ def simulate(
             bars, high, low, start, stop, objective=strategy, side=levels.side, sides=instrument.sides,
             fee_bps=instrument.cost.fee_bps, slippage_bps=instrument.cost.slippage_bps,
             fee_mode=levels.fee_mode, fill=levels.fill, tick=instrument.tick,
-            fill_on_zero_volume=fill_on_zero_volume, max_dropped_share=dropped,
+            fill_on_zero_volume=fill_on_zero_volume, max_dropped_share=dropped, finer=base,
         )  # fmt: skip
 
     jobs = [(s, w, p) for s in STRATEGIES for w in windows for p in levels.policies]
@@ -159,7 +166,7 @@ def simulate(
         [trained[s, w.sim] for s, w, _ in jobs], exit=[p for _, _, p in jobs], solver=levels.solver,
         objective=levels.objective, smoothing=plain(levels)["smoothing"], shrink=levels.shrink,
         bounds=(levels.bounds.high, levels.bounds.low), budget=levels.budget, abstain=levels.abstain,
-        seed=seed,
+        seed=seed, device=device,
     )  # fmt: skip
     made: list[dict[str, Any]] = []
     for i, (strategy, window, policy) in enumerate(jobs):
@@ -169,6 +176,7 @@ def simulate(
         common = {
             **_stamps(bars, window), "row": "simulation", "strategy": strategy, "policy": policy,
             "optimistic": policy == "target",
+            "finer": policy == "path" and trained[strategy, window.sim].finer is not None,
         }  # fmt: skip
         made.append(
             {
@@ -252,9 +260,9 @@ def _frame(made: list[dict[str, Any]]) -> pd.DataFrame:
         for (strategy, policy, variant), rows in groups.items():
             shared = {"strategy": strategy, "policy": policy, "variant": variant, "simulations": len(rows)}
             same = {name: rows[0].get(name) for name in ("solver", "objective")}
-            optimistic = any(row.get("optimistic", False) for row in rows)
+            shared |= {name: any(row.get(name, False) for row in rows) for name in ("optimistic", "finer")}
             numbers = {name: _summary([row.get(name, math.nan) for row in rows], kind) for name in _AVERAGED}
-            summaries.append({"row": kind, **shared, **same, "optimistic": optimistic, **numbers})
+            summaries.append({"row": kind, **shared, **same, **numbers})
     frame = pd.DataFrame([*made, *summaries], columns=list(_COLUMNS))
     for name, dtype in _COLUMNS.items():
         column = frame[name].astype("Int64") if dtype.startswith("datetime") else frame[name]

@@ -14,14 +14,15 @@ axis seen in a mirror (every move with its sign turned), so one set of kernels s
        + for same-bar targets  sum w_l P_l (M_h - (c - f_c + f_t) P_h) + w_h P_h (M_l - (-c - f_c + f_t) P_l)
 
 Maximised on a grid no wider than s / 2, then refined around its three best peaks: by Newton's method on each
-axis where the exit is the close (the axes do not meet), else by halving a small grid.
+axis where the exit is the close (the axes do not meet), else by halving a small grid. Exit `path` with
+finer bars is the close plus the gain of `engine.search.levels.smoothed_path`; without any it is the close.
 Axes: i rows, j and k points of the high and of the low axis.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 from numba import njit
@@ -29,16 +30,14 @@ from numba import njit
 from engine.bars.model import Floats
 from engine.errors import LevelsInputError
 from engine.search.levels.exact import BOUNDS, TIE, Bounds, solve
+from engine.search.levels.smoothed_path import path_gain, path_terms
+from engine.search.levels.summits import PEAKS, PRECISION, highest_on_grid, zoom
 from engine.simulation.levels import EXITS, LevelsProblem
+from engine.simulation.levels_finer import FinerBars
 from engine.simulation.levels_problem import one_of
 
-Smoothing = float | Mapping[str, float]
-
-EWMA_BARS = 20
-PEAKS = 3  # peaks of the grid that are refined
 REACH = 9.0  # standard deviations beyond which nothing changes in float64
-PRECISION = 1e-6  # of the offsets
-MOST_POINTS = {"close": 20_000, "target": 2_000}  # of one axis
+MOST_POINTS = {False: 20_000, True: 2_000}  # of one axis; on a grid of both
 FORECAST, TOP, CLOSE, WEIGHT = range(4)  # columns of an axis, shape (n, 4)
 _ROOT_2, _ROOT_2_PI = math.sqrt(2.0), math.sqrt(2.0 * math.pi)
 
@@ -196,48 +195,6 @@ def _zoom(high, low, u, v, step_u, step_v, bounds, f_e, f_t, f_c, touch, s):  # 
     return u, v, value, evaluations
 
 
-def smoothing_width(problem: LevelsProblem, smoothing: Smoothing) -> float:
-    """Return the standard deviation s of the draws, in return units.
-
-    Parameters
-    ----------
-    problem : LevelsProblem
-        n rows, at any order; they are read by ``index``.
-    smoothing : float > 0, or {"absolute": x}
-        A multiple of the median over the window of the EWMA(20) volatility of the close moves
-        (root of the weighted mean square, weights (19/21)^k), or x itself.
-
-    Returns
-    -------
-    float
-        0 where no close moves, or without rows: there Fs is F.
-
-    Raises
-    ------
-    LevelsInputError
-        The number is not positive and finite, or the mapping is another one.
-    """
-    if isinstance(smoothing, Mapping):
-        number = float(smoothing["absolute"]) if set(smoothing) == {"absolute"} else 0.0
-    else:
-        number = float(smoothing)
-    if not 0.0 < number < math.inf:
-        raise LevelsInputError(
-            f"levels.smoothing was {smoothing}, expected a number > 0 (a multiple of the window's "
-            "volatility) or {absolute: x} with x > 0 in return units"
-        )
-    if isinstance(smoothing, Mapping) or not len(problem):
-        return number if isinstance(smoothing, Mapping) else 0.0
-    squares = problem.close[np.argsort(problem.index, kind="stable")] ** 2
-    keep = 1.0 - 2.0 / (EWMA_BARS + 1)
-    above = below = 0.0
-    volatility = np.empty(len(squares))
-    for t, square in enumerate(squares.tolist()):
-        above, below = keep * above + square, keep * below + 1.0
-        volatility[t] = math.sqrt(above / below)
-    return number * float(np.median(volatility))
-
-
 def _axes(p: LevelsProblem) -> tuple[Floats, Floats]:
     """Return the high axis and the mirrored low axis of the rows that trade, in an order of their values."""
     columns = np.column_stack(
@@ -266,7 +223,7 @@ def smoothed_value(
     s : float, > 0
         Standard deviation of the draws on each axis, in return units.
     exit : str
-        `close`, `path` (equal to `close` without finer bars) or `target` (optimistic).
+        `close`, `path` (finer bars tell the order; `close` without them) or `target` (optimistic).
 
     Returns
     -------
@@ -288,10 +245,14 @@ def smoothed_value(
     total = high[0] + low[0]  # (n, K)
     if exit == "target":
         total += low[1] * high[2] + high[1] * low[2]
-    return np.asarray(total.sum(axis=0), dtype=np.float64).reshape(us.shape)
+    values = np.asarray(total.sum(axis=0), dtype=np.float64)
+    if exit == "path" and problem.finer is not None:
+        fees = problem.fee_target, problem.fee_close
+        values = values + path_gain(path_terms(problem), *flat, fees, float(s), grid=False)
+    return values.reshape(us.shape)
 
 
-def _points(axis: Floats, bounds: tuple[float, float], s: float, exit: str, name: str) -> Floats:
+def _points(axis: Floats, bounds: tuple[float, float], s: float, both: bool, name: str) -> Floats:
     """Return the grid of one axis: no wider than s / 2 where anything changes, with the bounds and 0."""
     lower, upper = bounds
     points = [lower, upper, min(max(0.0, lower), upper)]
@@ -301,7 +262,7 @@ def _points(axis: Floats, bounds: tuple[float, float], s: float, exit: str, name
         stop = min(upper, float((live[:, TOP] - live[:, FORECAST]).max()) + REACH * s)
         if start < stop:
             count = math.ceil((stop - start) / (0.5 * s)) + 1
-            most = MOST_POINTS["target" if exit == "target" else "close"]
+            most = MOST_POINTS[both]
             if count > most:
                 raise LevelsInputError(
                     f"{name}: a smoothing width of {s:g} needs {count} grid points on [{start:g}, {stop:g}], "
@@ -324,7 +285,7 @@ def solve_smoothed(
         Standard deviation of the draws; at 0 the smoothed objective is the plain one, and the exact
         optimum is returned.
     exit : str
-        `close`, `path` (equal to `close` without finer bars) or `target` (optimistic).
+        `close`, `path` (finer bars tell the order; `close` without them) or `target` (optimistic).
     bounds : pair of (lower, upper)
         Of u, then of v, return units.
 
@@ -352,11 +313,17 @@ def solve_smoothed(
     axes, mirrored = _axes(problem), (-bounds[1][1], -bounds[1][0])
     if not len(axes[0]):
         return 0.0, 0.0, 0.0, 0
-    us = _points(axes[0], bounds[0], s, exit, problem.name)
-    vs = _points(axes[1], mirrored, s, exit, problem.name)
+    path = exit == "path" and problem.finer is not None
+    both = path or exit == "target"  # the axes meet
+    us = _points(axes[0], bounds[0], s, both, problem.name)
+    vs = _points(axes[1], mirrored, s, both, problem.name)
     fees, touch = (problem.fee_entry, problem.fee_target, problem.fee_close), problem.touch
     if exit == "target":
         found, evaluations = _search(axes, us, vs, (*bounds[0], *mirrored), fees, touch, s)
+    elif path:
+        found, evaluations = _search_path(
+            path_terms(problem), axes, us, vs, (*bounds[0], *mirrored), fees, touch, s
+        )
     else:
         cost = problem.fee_close + problem.fee_entry
         high, used_high = _climb(axes[0], us, cost, touch, s)
@@ -376,23 +343,35 @@ def _search(
 ) -> tuple[list[tuple[float, float, float]], int]:  # fmt: skip
     """Return the refined peaks (u, mirrored v, value) of same-bar targets, and the evaluations."""
     grid = _grid(*axes, us, vs, *fees, touch, True, s)
-    around = np.pad(grid, 1, constant_values=-np.inf)
-    highest = np.max([around[1 + a : around.shape[0] - 1 + a, 1 + b : around.shape[1] - 1 + b]
-                      for a in (-1, 0, 1) for b in (-1, 0, 1)], axis=0)  # fmt: skip
-    j, k = np.nonzero(grid >= highest)
-    order = np.lexsort((us[j], np.abs(us[j]) + np.abs(vs[k]), -grid[j, k]))[:PEAKS]
     bounds, evaluations, found = np.array(limits), grid.size, []
-    for peak in order.tolist():
-        u, w, value, used = _zoom(*axes, us[j[peak]], vs[k[peak]], 0.5 * s, 0.5 * s, bounds, *fees, touch, s)
+    for u, v in highest_on_grid(grid, us, vs):
+        u, w, value, used = _zoom(*axes, u, v, 0.5 * s, 0.5 * s, bounds, *fees, touch, s)
         found.append((float(u), float(w), float(value)))
         evaluations += used
     return found, evaluations
+
+
+def _search_path(
+    terms: Floats, axes: tuple[Floats, Floats], us: Floats, vs: Floats, limits: tuple[float, ...],
+    fees: tuple[float, float, float], touch: bool, s: float,
+) -> tuple[list[tuple[float, float, float]], int]:  # fmt: skip
+    """Return the refined peaks (u, mirrored v, value) of targets after the entry, and the evaluations."""
+
+    def surface(u: Floats, v: Floats) -> Floats:
+        high, low = (_factors(axis, x, *fees, touch, s)[0] for axis, x in zip(axes, (u, v), strict=True))
+        flat = high.sum(axis=0)[:, None] + low.sum(axis=0)
+        return np.asarray(flat + path_gain(terms, u, v, fees[1:], s, grid=True))
+
+    peaks = highest_on_grid(surface(us, vs), us, vs)
+    zoomed = [zoom(surface, peak, 0.5 * s, limits) for peak in peaks]
+    return [(u, v, value) for u, v, value, _ in zoomed], us.size * vs.size + sum(one[3] for one in zoomed)
 
 
 def warm() -> None:
     """Compile every kernel of this module on one row."""
     one, index = np.full(1, 0.01), np.ones(1, dtype=np.int64)
     tiny = LevelsProblem(one, one, -one, one, -one, one, one, one, one, index, 0.0, 0.0, 0.0, False)
-    for exit in ("close", "target"):
-        solve_smoothed(tiny, 0.01, exit)
-        smoothed_value(tiny, 0.0, 0.0, 0.01, exit)
+    parted = replace(tiny, finer=FinerBars(np.array([0, 2]), one.repeat(2), -one.repeat(2)))
+    for made, exit in ((tiny, "close"), (tiny, "target"), (parted, "path")):
+        solve_smoothed(made, 0.01, exit)
+        smoothed_value(made, 0.0, 0.0, 0.01, exit)

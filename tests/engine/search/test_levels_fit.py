@@ -2,10 +2,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from finer import parted
 
 from engine.bars.synthetic import make_bars
 from engine.config import Settings, Strategy
 from engine.config_sections import AbsoluteWidth, Bounds, Levels
+from engine.errors import LevelsInputError
+from engine.search.levels.api import optimize_levels
 from engine.search.levels.exact import solve
 from engine.search.levels_fit import LevelsFitter
 from engine.simulation.levels import value
@@ -217,11 +220,53 @@ def test_another_symbol_is_another_fit(bars):
 
 def test_the_device_setting_reaches_the_torch_solvers_alone(bars):
     from engine.errors import DeviceUnavailable
-    from engine.search.levels.api import optimize_levels, uses_torch
+    from engine.search.levels.api import uses_torch
 
-    names = ("exact", "grid-gemm", "de-numba", "de-torch", "evox:PSO")
-    assert [name for name in names if uses_torch(name)] == ["grid-gemm", "de-torch", "evox:PSO"]
+    names = ("exact", "exact-torch", "grid-gemm", "de-numba", "de-torch", "evox:PSO")
+    assert [name for name in names if uses_torch(name)] == [
+        "exact-torch", "grid-gemm", "de-torch", "evox:PSO",
+    ]  # fmt: skip
     rows = _fitter(bars).problem(FROM, TO)
     assert optimize_levels(rows, solver="exact", device="cuda:99").profit[0] >= 0  # no device is asked for
     with pytest.raises(DeviceUnavailable, match="cuda:99"):
         optimize_levels(rows, solver="de-torch", device="cuda:99")
+
+
+def _based(bars, base, policies=("path", "close"), **change):
+    usual = _forecasts(bars)
+    levels = Levels(policies=policies, abstain=False)
+    strategy = Strategy(strategy="levels_always_on", levels=levels)
+    return LevelsFitter(
+        bars, *usual, "m", registry.get("levels_always_on"), strategy, INSTRUMENT, base=base, **change
+    )
+
+
+def test_finer_bars_make_path_another_fit_and_are_part_of_its_id(bars):
+    with_them, without = _based(bars, parted(bars)), _based(bars, None)
+    (path, close), (as_close, same) = with_them.fit(FROM, TO, print), without.fit(FROM, TO, print)
+    assert close.params == same.params == as_close.params != path.params
+    assert path.in_sample == pytest.approx(
+        1e4 / (TO - FROM) * value(with_them.problem(FROM, TO), path.params["u"], path.params["v"], "path")
+    )
+    assert with_them.study_id(FROM, TO) != without.study_id(FROM, TO)
+    other = _based(bars, parted(bars, seed=1))
+    assert other.study_id(FROM, TO) != with_them.study_id(FROM, TO)
+    assert without.data_id(TO) == _fitter(bars).data_id(TO)
+
+
+def test_finer_bars_after_the_window_change_nothing(bars):
+    base = parted(bars)
+    high = base.high.copy()
+    high[4 * TO] *= 1.1
+    first = _based(bars, base)
+    for other in (_based(bars, replace(base, high=high)), _based(bars, base.slice(0, 4 * TO))):
+        assert other.study_id(FROM, TO) == first.study_id(FROM, TO)
+        assert other.fit(FROM, TO, print) == first.fit(FROM, TO, print)
+    high[4 * TO - 1] *= 1.0001
+    assert _based(bars, replace(base, high=high)).study_id(FROM, TO) != first.study_id(FROM, TO)
+
+
+def test_a_torch_solver_refuses_a_fit_with_finer_bars(bars):
+    rows = _based(bars, parted(bars)).problem(FROM, TO)
+    with pytest.raises(LevelsInputError, match="solver de-torch cannot read finer bars"):
+        optimize_levels(rows, solver="de-torch")

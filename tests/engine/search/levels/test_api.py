@@ -10,7 +10,8 @@ import pytest
 from engine import search
 from engine.errors import ConfigError, LevelsInputError
 from engine.search.levels import exact, optimize_levels
-from engine.search.levels.smoothed import smoothed_value, smoothing_width, solve_smoothed
+from engine.search.levels.smoothed import smoothed_value, solve_smoothed
+from engine.search.levels.width import smoothing_width
 from engine.simulation.levels import LevelsProblem, bar_net, value
 
 

@@ -65,8 +65,8 @@ def best(problem, width, exit, bounds=BOUNDS):
 
 def test_the_solvers_of_the_settings_are_all_there():
     assert set(SOLVERS) >= {
-        "exact", "grid-gemm", "de-numba", "de-torch", "scipy-de", "scipy-direct", "nevergrad", "optuna",
-        "evox", "botorch",
+        "exact", "exact-torch", "grid-gemm", "de-numba", "de-torch", "scipy-de", "scipy-direct", "nevergrad",
+        "optuna", "evox", "botorch",
     }  # fmt: skip
     assert all(get(name) is solver and solver.name == name for name, solver in SOLVERS.items())
 
@@ -92,7 +92,7 @@ def test_evaluations_are_counted_and_kept_to_the_budget(name):
     for exit in ("close", "target"):
         for answer in run(name, exit=exit):
             assert answer.evaluations > 0
-            if family(name) not in ("exact", "grid-gemm", "scipy-de", "scipy-direct"):
+            if family(name) not in ("exact", "exact-torch", "grid-gemm", "scipy-de", "scipy-direct"):
                 assert 0.9 * min(most, BUDGET) <= answer.evaluations <= BUDGET
     if solver.budget:
         with pytest.raises(ConfigError, match=rf"levels.budget was 0; solver {name} needs at least"):

@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from engine.search.levels import backends, optimize_levels
 from engine.search.levels.exact import BOUNDS, solve
 from engine.search.levels.exact_torch import candidates, solve_torch
 from engine.simulation.levels import LevelsProblem, value
@@ -143,6 +144,21 @@ def test_single_precision_is_not_misled_by_a_bound_on_a_break():
     problem = one_short(0.04 - 1e-9)  # at the bound u = 0.03 it does not trade, though float32 sees it trade
     u, _, profit, _ = solve_torch(LevelsBatch.of([problem]), "close", BOUNDS, dtype="float32")
     assert 0.0299 < u[0] < 0.03 and profit[0] == pytest.approx(0.04, rel=1e-3)
+
+
+@pytest.mark.parametrize("exit", ["close", "target"])
+def test_the_solver_s_name_reaches_it_and_all_problems_are_one_tensor(exit, monkeypatch):
+    asked = []
+    monkeypatch.setattr(backends, "solve_torch", lambda *given: asked.append(given) or solve_torch(*given))
+    problems = mixed(20)
+    found = optimize_levels(problems, solver="exact-torch", objective="sup", exit=exit, device="cpu")
+    ((batch, *rest),) = asked
+    assert (
+        rest == [exit, BOUNDS, "cpu"] and len(batch) == sum(status != "empty" for status in found.status) > 12
+    )
+    assert np.abs(found.regret).max() < 1e-9 and found.backend_version.endswith("on cpu")
+    exact = optimize_levels(problems, objective="sup", exit=exit)
+    np.testing.assert_allclose(found.profit, exact.profit, rtol=1e-9, atol=1e-12)
 
 
 def test_corners_out_of_bounds_become_a_bound():

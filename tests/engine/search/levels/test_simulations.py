@@ -3,13 +3,14 @@
 import numpy as np
 import pandas as pd
 import pytest
+from finer import parted
 
 from engine.bars.synthetic import make_bars
 from engine.config import Settings
 from engine.config_sections import Levels
 from engine.errors import ConfigError, LakeError, LevelsInputError
 from engine.lake.publish import Lake
-from engine.search.levels import backtest_forecasts, cut_windows, optimize_levels
+from engine.search.levels import backtest_forecasts, cut_windows, optimize_levels, simulations
 from engine.search.levels.simulations import simulate
 from engine.simulation.levels import problem, value
 from engine.sources import sample
@@ -226,3 +227,39 @@ def test_smoothed_long_windows_hold_up_better_than_raw_short_ones_on_the_sample(
             interval = f"[{low:+.2f}, {high:+.2f}]"
             print(f"\n{exit}: smoothed 500 less raw 60, out of sample: {mean:+.2f} bps/bar {interval}")
     assert all(mean >= 0 for mean, _, _ in found.values())
+
+
+def test_path_reads_finer_bars_where_there_are_any_and_says_so(bars, made):
+    high, low = ewma_forecasts(bars)
+    windows, base = cut_windows(260, 5, 100, 20, 20), parted(bars)
+    runs = simulate(bars, high, low, windows, LEVELS, FREE, base=base)
+    ours, theirs = (
+        frame[(frame["row"] == "simulation") & (frame["variant"] == "tuned")].set_index(["strategy", "sim"])
+        for frame in (runs, made)
+    )
+    for policy in ("close", "target"):
+        now, was = (frame[frame["policy"] == policy][["u", "v", "out_of_sample"]] for frame in (ours, theirs))
+        pd.testing.assert_frame_equal(now, was)
+    path, close = (ours[ours["policy"] == policy] for policy in ("path", "close"))
+    assert path["finer"].all() and not close["finer"].any() and not theirs["finer"].any()
+    assert (path["u"] != close["u"]).any()
+    for (strategy, sim), row in path.iterrows():
+        window = windows[sim]
+        tested = problem(
+            bars, high, low, window.test_start, window.test_end, objective=strategy, side=LEVELS.side,
+            sides="both", fee_bps=0.0, slippage_bps=0.0, fee_mode=LEVELS.fee_mode, fill=LEVELS.fill,
+            tick=0.01, finer=base,
+        )  # fmt: skip
+        expected = 1e4 / 20 * value(tested, row["u"], row["v"], "path") if row["status"] == "ok" else 0.0
+        assert row["out_of_sample"] == pytest.approx(expected, rel=1e-12, abs=1e-12)
+
+
+def test_the_lake_s_finer_bars_and_the_device_reach_the_simulations(small_lake, monkeypatch, fresh_settings):
+    seen = {}
+    monkeypatch.setattr(simulations, "base_bars_of", lambda lake, symbol, settings: f"finer {symbol}")
+    monkeypatch.setattr(simulations, "simulate", lambda *given, **named: seen.update(named))
+    settings = fresh_settings.model_copy(
+        update={"devices": fresh_settings.devices.model_copy(update={"device": "cuda:7"})}
+    )
+    backtest_forecasts(small_lake.lake, "ALFA", 5, settings=settings)
+    assert (seen["base"], seen["device"]) == ("finer ALFA", "cuda:7")

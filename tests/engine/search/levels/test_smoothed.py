@@ -8,7 +8,8 @@ import pytest
 
 from engine.errors import LevelsInputError
 from engine.search.levels import exact, smoothed
-from engine.search.levels.smoothed import smoothed_value, smoothing_width, solve_smoothed
+from engine.search.levels.smoothed import smoothed_value, solve_smoothed
+from engine.search.levels.width import smoothing_width
 from engine.simulation.levels import LevelsProblem, value
 
 COLUMNS = ("close", "high", "low", "forecast_high", "forecast_low", "long_weight", "short_weight", "delta")
