@@ -8,6 +8,8 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
+from engine.errors import closest
+
 Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
@@ -83,18 +85,33 @@ Repair = Annotated[str, AfterValidator(_repair)]
 PolicyName = Literal["refuse", "quarantine", "repair"]
 
 
+Frame = Literal["1m", "5m", "15m", "30m", "1h", "4h", "1d"]
+FRAME_MINUTES = {"1m": 1, "5m": 5, "15m": 15, "30m": 30, "1h": 60, "4h": 240, "1d": 1440}
+
+
+def _calendar(value: str) -> str:
+    names = ("observed", "24/7", "weekdays")
+    if value not in names and re.fullmatch(r"[A-Z][A-Z0-9]{3}", value) is None:
+        raise ValueError(
+            f"{value!r} is no calendar; expected one of {', '.join(names)}, or the four-letter code of an "
+            f"exchange such as XNYS. {closest(value, names)}"
+        )
+    return value
+
+
 class Symbol(Section):
     """Options of one symbol; what is None comes from ``prices`` or ``costs.<class>``."""
 
     class_: Literal["stock", "crypto"] = Field("stock", alias="class")
     source: Literal["sample", "files", "yahoo", "exchange"] | None = None
-    frame: Literal["1m", "5m", "15m", "30m", "1h", "4h", "1d"] | None = None
+    frame: Frame | None = None
+    base_frame: Frame | None = None  # finer bars that are read and kept; those of `frame` are made from them
     policy: PolicyName | None = None
     repairs: Annotated[tuple[Repair, ...] | None, List] = None
     start: Day | None = None
     provider_symbol: str | None = None  # name at the source; None = the key
     venue: str | None = None  # ccxt venue, or for files the exchange whose zone stamps are in
-    calendar: Literal["observed", "24/7"] | None = None  # None: observed for stock, 24/7 for crypto
+    calendar: Annotated[str, AfterValidator(_calendar)] | None = None  # None: observed; crypto 24/7
     sides: Literal["both", "long"] | None = None  # None: both for stock, long for crypto
     tick: NotNegative | None = None  # raw price step; None: .01 for stock, 0 (unknown) for crypto
     lot: NotNegative = 0.0  # 0 = fractional quantities
@@ -116,14 +133,15 @@ class Prices(Section):
     """Where prices come from, for symbols that do not say otherwise."""
 
     source: Literal["sample", "files", "yahoo", "exchange"] = "sample"
-    frame: Literal["1m", "5m", "15m", "30m", "1h", "4h", "1d"] = "1d"
+    frame: Frame = "1d"
     policy: PolicyName = "refuse"  # what becomes of rows that break a rule
     repairs: Annotated[tuple[Repair, ...], List] = ()  # named repairs that `repair` may use
     quarantine_max_share: Share = 0.01  # of a batch's rows; more: refuse
     quarantine_max_rows: Annotated[int, Field(ge=0)] = 20  # the same, in rows
     overlap_bars: Overlap = Overlap()
-    max_gap_bars: Count = 10  # missing in a row: E11; weekdays in a session market
+    max_gap_bars: Count = 10  # missing in a row: E11; calendar observed: weekdays
     start: Day | None = None  # first bar asked of a network source; None = all there is
+    keep_generations: Count = 3  # files of a table that were replaced, kept for a repair
 
 
 class Inbox(Section):

@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from engine.bars.calendars import ALWAYS, OBSERVED, is_expected
 from engine.bars.findings import Context, Finding, Mask, RawBars, places, refuse
 from engine.bars.model import FRAME_US, Ints, iso, known_at
 
@@ -104,8 +105,12 @@ def _not_increasing(raw: RawBars, context: Context) -> tuple[Mask, Callable[[int
 
 
 def _off_grid(raw: RawBars, context: Context) -> tuple[Mask, Callable[[int], str]]:
-    """Find stamps off the frame's grid: whole frames from 00:00 UTC, or from one session's open."""
-    if context.calendar == "24/7":
+    """Find stamps off the frame's grid: whole frames from 00:00 UTC, or from the session's open."""
+    if context.calendar not in (ALWAYS, OBSERVED):
+        bad = ~is_expected(raw.ts, FRAME_US[context.frame], context.calendar)
+        what = "a session" if context.frame == "1d" else f"whole {context.frame} from the open of a session"
+        return bad, lambda i: f"found {iso(int(raw.ts[i]))}; expected {what} of calendar {context.calendar}"
+    if context.calendar == ALWAYS:
         step, offset = FRAME_US[context.frame], 0
     elif context.frame == "1d":
         step, offset = DAY_US, 0

@@ -73,7 +73,7 @@ class Context:
     first : int or None
         E14 for stamps more than a day before it: nothing so old was asked for. Microseconds UTC.
     max_gap_bars : int
-        E11 above this number of missing bars (session markets: weekdays).
+        E11 above this number of missing bars in a row (calendar `observed`: weekdays).
     fresh : bool
         The source should reach up to `asof`: W03 where it does not.
     group_last : int or None

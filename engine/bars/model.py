@@ -7,6 +7,8 @@ from dataclasses import dataclass, fields
 import numpy as np
 import numpy.typing as npt
 
+from engine.bars.calendars import OBSERVED, complete_at
+
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 
@@ -26,7 +28,7 @@ class Bars:
     Parameters
     ----------
     symbol, frame, calendar : str
-        Canonical key, one of `FRAME_US`, and `24/7` or `observed` (a session market).
+        Canonical key, one of `FRAME_US`, and a calendar of `engine.bars.calendars`.
     ts : int64 array, shape (T,), strictly increasing
         Open of each bar, microseconds since 1970, UTC.
     open, high, low, close : float64 array, shape (T,)
@@ -77,13 +79,14 @@ class Bars:
 def known_at(ts: Ints, frame: str, calendar: str) -> Ints:
     """Return when each bar is complete, int64 microseconds UTC, shape (T,).
 
-    A 24/7 bar is known one frame after its open. A daily bar of a session market carries
-    its session date at 00:00 UTC and is known at 21:00 UTC: the New York close (16:00) in
-    winter, one hour late in summer, so never early.
+    A 24/7 bar is known one frame after its open, a bar of a calendar with sessions at the session's close
+    where that comes first (half days too), a daily one at that close. A daily bar of an ``observed`` market
+    is known at 21:00 UTC of its date: the New York close (16:00) in winter, one hour late in summer, so
+    never early.
     """
-    if calendar != "24/7" and frame == "1d":
-        return ts + 21 * 60 * MINUTE_US
-    return ts + FRAME_US[frame]
+    if calendar == OBSERVED:
+        return ts + (21 * 60 * MINUTE_US if frame == "1d" else FRAME_US[frame])
+    return complete_at(ts, FRAME_US[frame], calendar)
 
 
 def iso(ts: int) -> str:

@@ -11,8 +11,10 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
+from engine.bars.calendars import knows_sessions
 from engine.bars.findings import Context, Finding, Mask, RawBars, places
-from engine.bars.model import FRAME_US, Bars, Floats, Ints, iso, known_at
+from engine.bars.gaps import late_by, missing_between, unit_of
+from engine.bars.model import FRAME_US, Bars, Floats, Ints, iso
 from engine.bars.splits import Event
 
 DAY_US = FRAME_US["1d"]
@@ -25,33 +27,7 @@ RATIO_TOLERANCE = 0.06  # real splits stand 0.3 to 6 % off the exact ratio
 EQUAL_CLOSES = 20  # W02
 VOLUME_BARS, VOLUME_RATIO = 20, 6.0  # W09
 GROUP_BARS = 30  # W07
-LATE_BARS, LATE_DAYS = 2, 3  # W03: bars of a 24/7 market, weekdays of a session market
-
-
-def _days(ts: Ints) -> np.ndarray[tuple[int], np.dtype[np.datetime64]]:
-    return (ts // DAY_US).astype("datetime64[D]")
-
-
-def missing_between(before: Ints, after: Ints, frame: str, calendar: str) -> Ints:
-    """Return how many bars are expected strictly between pairs of stamps.
-
-    Parameters
-    ----------
-    before, after : int64 arrays, shape (K,)
-        Bar opens, microseconds UTC, before < after.
-    frame, calendar : str
-        As in `Bars`. 24/7: every frame. A session market has no known holidays and hours, so its weekdays
-        without any bar are counted, whatever the frame.
-
-    Returns
-    -------
-    int64 array, shape (K,)
-
-    NaN: none.
-    """
-    if calendar == "24/7":
-        return np.asarray((after - before) // FRAME_US[frame] - 1)
-    return np.asarray(np.maximum(np.busday_count(_days(before) + 1, _days(after)), 0))
+LATE_BARS, LATE_DAYS = 2, 3  # W03: bars that the calendar expects, weekdays of an observed market
 
 
 def typical_moves(close: Floats, at: Ints) -> Floats:
@@ -216,7 +192,7 @@ def _gap(
     at = at[at >= first]
     if not len(at):
         return
-    t, what = int(at[0]), "bars" if bars.calendar == "24/7" else "weekdays"
+    t, what = int(at[0]), unit_of(bars.calendar)
     yield Finding(
         "E11", "gap in time", len(at), "gap", place(at),
         f"found {missing[t - 1]} {what} missing between {iso(int(bars.ts[t - 1]))} and "
@@ -260,9 +236,8 @@ def _late(bars: Bars, context: Context) -> str:
     """Return by how much the last bar is older than `asof` allows, or nothing."""
     if context.asof is None or not context.fresh:
         return ""
-    last = known_at(bars.ts[-1:], bars.frame, bars.calendar)
-    if bars.calendar == "24/7":
-        late = int((context.asof - last[0]) // FRAME_US[bars.frame])
+    if knows_sessions(bars.calendar):
+        late = late_by(bars, context.asof)
         return f"{late} bars" if late > LATE_BARS else ""
     late = int(missing_between(bars.ts[-1:], np.array([context.asof]), bars.frame, bars.calendar)[0])
     return f"{late} weekdays" if late > LATE_DAYS else ""

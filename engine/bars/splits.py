@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from engine.bars.calendars import EXCHANGE, sessions
 from engine.bars.findings import Finding, RawBars, refuse
 from engine.bars.model import PRICE_COLUMNS, Bars, Floats, Ints, iso
 
@@ -71,6 +72,40 @@ def factors(ts: Ints, events: Sequence[Event]) -> Floats:
     for event in sorted((e for e in events if e.kind == "split"), key=lambda e: -e.ts):
         factor[ts < event.ts] *= event.value
     return factor
+
+
+def at_session_open(events: Sequence[Event], frame: str, calendar: str) -> list[Event]:
+    """Return events that take effect where their date's session opens.
+
+    That is 00:00 UTC of the date where the calendar knows no other hour, and for daily bars, which bear their
+    session's date. A session may open on the evening before, and a block ends where the next one opens.
+    A verified move stays at its date.
+
+    Parameters
+    ----------
+    events : sequence of Event
+        At 00:00 UTC of their dates.
+    frame, calendar : str
+        As in `Bars`.
+    """
+    if frame == "1d" or not EXCHANGE.fullmatch(calendar):
+        return list(events)
+
+    def opening(ts: int) -> int:
+        table = sessions(calendar, ts, ts)
+        at = int(np.searchsorted(table.day, ts))
+        return int(table.open[at]) if at < len(table.day) else ts
+
+    return [
+        event
+        if event.kind == "verified_move"
+        else replace(
+            event,
+            ts=opening(event.ts),
+            until=opening(event.until + DAY_US) - DAY_US if event.kind == "scale" else event.until,
+        )
+        for event in events
+    ]
 
 
 def rescale(raw: RawBars, events: Sequence[Event]) -> RawBars:

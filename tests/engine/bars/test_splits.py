@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.bars.checks import RawBars
-from engine.bars.splits import Event, adjust, factors
+from engine.bars.splits import Event, adjust, at_session_open, factors
 from engine.errors import DataError
 
 DAY = 86_400_000_000
@@ -114,3 +114,16 @@ def test_equals_the_slow_twin(days, table):
     assert bars.close.tolist() == prices
     np.testing.assert_allclose(bars.dividend, paid, rtol=1e-15)
     np.testing.assert_array_equal(bars.adj, factors(bars.ts, events))
+
+
+def test_a_split_takes_effect_where_its_session_opens_also_the_evening_before():
+    """In December the session of Sydney opens at 23:00 UTC of the day before its date."""
+    pytest.importorskip("exchange_calendars")
+    date = int(np.datetime64("2023-12-05", "us").astype(np.int64))
+    split, move = Event(date, "split", 2.0, ""), Event(date, "verified_move", 0.0, "")
+    block = Event(date, "scale", 100.0, "", date)
+    opens, same, scaled = at_session_open([split, move, block], "1h", "XASX")
+    assert (opens.ts, same.ts, scaled.ts) == (date - DAY // 24, date, date - DAY // 24)
+    assert scaled.until + DAY == date + DAY - DAY // 24  # the next session's open
+    for frame, calendar in (("1d", "XASX"), ("1h", "24/7"), ("1h", "observed")):
+        assert at_session_open([split], frame, calendar) == [split]
