@@ -98,6 +98,45 @@ def link_generation(path: Path, folder: Path, keep: int, name: str) -> None:
     sync_folder(folder)
 
 
+def append_line(path: Path, line: str) -> None:
+    """Add a line to a text file, forced to the disk; a kill leaves a part of it without its end, at most.
+
+    Raises
+    ------
+    LakeError
+        The disk is full or read-only.
+    """
+    try:
+        crash_point("line.before")
+        with open(path, "a", encoding="utf-8") as file:
+            file.write(f"{line}\n")
+            file.flush()
+            os.fsync(file.fileno())
+        crash_point("line.after")
+    except OSError as error:
+        raise LakeError(
+            f"{path} was not written: {error.strerror or error}. "
+            "Expected a writable disk with free space: free some, or set data_dir in nightfold.yaml"
+        ) from error
+
+
+def remove(path: Path) -> None:
+    """Remove a file, if it is there.
+
+    Raises
+    ------
+    LakeError
+        The disk is read-only.
+    """
+    try:
+        crash_point("line.before_remove")
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise LakeError(
+            f"{path} was not removed: {error.strerror or error}. Expected a writable disk"
+        ) from error
+
+
 def write_text(path: Path, text: str) -> None:
     """Replace a text file whole, UTF-8."""
     replace_atomically(path, lambda temporary: _write_bytes(temporary, text.encode()))

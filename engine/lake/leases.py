@@ -36,8 +36,15 @@ def _try_lock(path: Path) -> int | None:
     except BlockingIOError:
         os.close(handle)
         return None
-    os.ftruncate(handle, 0)
-    os.write(handle, str(os.getpid()).encode())  # for the messages of those who wait
+    try:
+        os.ftruncate(handle, 0)
+        os.write(handle, str(os.getpid()).encode())  # for the messages of those who wait
+    except OSError as error:
+        os.close(handle)
+        raise LakeError(
+            f"{path} was not written: {error.strerror}. Expected a disk with free space: "
+            "free some, or set data_dir in nightfold.yaml"
+        ) from error
     return handle
 
 

@@ -21,7 +21,6 @@ from engine.lake.schemas import schema_of
 
 _FOOTER_KEY = b"nightfold.record"
 SCHEMA = 1  # version of the tables' columns and of the record; another one is refused (E19)
-KEEP_GENERATIONS = 3
 WITHOUT_HISTORY = ("trials", "quarantine")  # they only ever grow
 UNREADABLE = (pa.ArrowException, OSError, ValueError)  # what pyarrow raises at a torn or changed file
 
@@ -34,9 +33,12 @@ class Lake:
     ----------
     data_dir : Path
         All that is written lies under it.
+    keep_generations : int, >= 1
+        Files of a table that were replaced, kept in its history.
     """
 
     data_dir: Path
+    keep_generations: int = 3
 
     def record(self, table: str, key: str, part: str = "") -> dict[str, Any] | None:
         """Return the record of the current file, or None where there is none."""
@@ -130,7 +132,7 @@ class Lake:
             leases.confirm(self.data_dir, key)
             if table not in WITHOUT_HISTORY:
                 folder = history_folder(self.data_dir, table, key)
-                link_generation(path, folder, KEEP_GENERATIONS, table)
+                link_generation(path, folder, self.keep_generations, table)
 
         replace_atomically(
             path, lambda temporary: write_parquet(stamped, temporary), name=table, before=confirm_and_keep

@@ -23,6 +23,7 @@ METRICS = (
 )  # fmt: skip
 
 TABLES: dict[str, pa.Schema] = {
+    "base_bars": _schema(ts=TS, open=_F, high=_F, low=_F, close=_F, volume=_F, adj=_F, dividend=_F),
     "bars": _schema(ts=TS, open=_F, high=_F, low=_F, close=_F, volume=_F, adj=_F, dividend=_F),
     "quarantine": _schema(
         ts=TS, rule=_S, version=_S, source=_S, raw_sha=_S, line=_I, text=_S, reason=_S
@@ -47,18 +48,20 @@ TABLES: dict[str, pa.Schema] = {
         strategy=_S, fold=_I, study_id=_S, trial_number=_I, batch_no=_I, state=_S, outcome=_S, params=_S,
         params_hash=_S, trades_hash=_S, value=_F, fold_scores=pa.list_(_F), folds_done=_I, pruned_step=_I,
         bars_done=_I, trades=_I, fees=_F, max_drawdown=_F, sr=_F, skew=_F, kurt=_F,
-        constraints=_S, duplicate_of=_I, data_id=_S, config_hash=_S, seed=_I, summary=_S,
-    ),
+        constraints=_S, duplicate_of=_I, signals=_I, blocked=_S, error=_S,
+        reported=pa.list_(pa.struct([("bars", _I), ("value", _F)])),
+        data_id=_S, config_hash=_S, config=_S, seed=_I, summary=_S,
+    ),  # config: of the study, in the row of its first trial
     "folds": _schema(
         strategy=_S, fold=_I, policy=_S, scheme=_S, train_start=TS, train_end=TS, test_start=TS, test_end=TS,
         train_from=_I, train_to=_I, test_from=_I, test_to=_I, purge_bars=_I, open=_B, label=_S, params=_S,
         study_id=_S, trial_number=_I, solver=_S, objective=_S, in_sample=_F, in_sample_untuned=_F,
-        regret=_F, n_trials=_I, n_pruned=_I, status=_S, selected=_B,
+        regret=_F, n_trials=_I, n_pruned=_I, status=_S, selected=_B, ended=_S, inert=_S,
     ),
     "nightly": _schema(
         strategy=_S, policy=_S, asof=TS, train_start=TS, train_end=TS, params=_S, study_id=_S,
         trial_number=_I, solver=_S, objective=_S, in_sample=_F, in_sample_untuned=_F, regret=_F,
-        n_trials=_I, n_pruned=_I, status=_S, selected=_B,
+        n_trials=_I, n_pruned=_I, status=_S, selected=_B, procedure=_S, model_key=_S, ended=_S, inert=_S,
     ),
     "backtests": _schema(
         strategy=_S, fold=_I, policy=_S, variant=_S, start=TS, end=TS, bars=_I, label=_S, selected=_B,
@@ -81,6 +84,10 @@ TABLES: dict[str, pa.Schema] = {
     "next_orders": _schema(
         strategy=_S, policy=_S, asof=TS, action=_S, side=_S, type=_S, limit=_F, stop=_F, target=_F,
         quantity_per_100k=_F, valid_for=_S, note=_S,
+    ),
+    "forward": _schema(  # what each night's fit then earned: one row a night, written once
+        procedure=_S, strategy=_S, policy=_S, asof=TS, label=_S, start=TS, end=TS, bars=_I, status=_S,
+        fills=_I, gross=_F, costs=_F, net=_F, equity=_F, position_in=_F, position_out=_F, carried=_S,
     ),
     "looks": _schema(procedure=_S, strategy=_S, ts=TS, net=_F, x=_F),  # evidence of every procedure ever
     "champions": _schema(

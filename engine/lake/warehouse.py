@@ -1,8 +1,10 @@
-"""The warehouse: a DuckDB file that holds nothing but views over the lake's Parquet files."""
+"""The warehouse: a DuckDB file that holds nothing but views over a snapshot of the lake's Parquet files."""
 
 from __future__ import annotations
 
+import os
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import duckdb
@@ -11,6 +13,17 @@ import pyarrow as pa
 from engine.errors import LakeError
 from engine.lake.files import replace_atomically, write_text
 from engine.lake.schemas import TABLES
+from engine.lake.snapshots import (
+    WAREHOUSE,
+    alone,
+    folder_of,
+    is_open,
+    pattern,
+    snapshots,
+    sweep,
+    tables_of,
+    take,
+)
 
 
 def _sql_type(kind: pa.DataType) -> str:
@@ -33,44 +46,117 @@ def _as_pattern(folder: Path) -> str:
     return re.sub(r"([\[*?])", r"[\1]", str(folder))
 
 
-def _view(data_dir: Path, table: str) -> str:
+def _view(snapshot: Path, table: str) -> str:
     """Return the SQL of one view: over the files there are, else typed and empty."""
-    folder = (data_dir / "lake" / table).resolve()
-    pattern = "*/*.parquet" if table == "trials" else "*.parquet"
-    if any(folder.glob(pattern)):
-        source = f"{_as_pattern(folder)}/{pattern}".replace("'", "''")
-        return f"CREATE VIEW {table} AS SELECT * FROM read_parquet('{source}', union_by_name=true);"  # noqa: S608
-    columns = ", ".join(f'NULL::{_sql_type(f.type)} AS "{f.name}"' for f in TABLES[table])
-    return f"CREATE VIEW {table} AS SELECT {columns} WHERE false;"
+    folder = (snapshot / table).resolve()
+    if any(folder.glob(pattern(table))):
+        source = f"{_as_pattern(folder)}/{pattern(table)}".replace("'", "''")
+        rows = f"SELECT * FROM read_parquet('{source}', union_by_name=true)"  # noqa: S608
+    else:
+        columns = ", ".join(f'NULL::{_sql_type(f.type)} AS "{f.name}"' for f in TABLES[table])
+        rows = f"SELECT {columns} WHERE false"  # noqa: S608
+    if table == "next_orders":  # the leaderboard, which decides, runs after the orders are written
+        held = "c.in_force AND c.symbol = o.symbol AND c.strategy = o.strategy"
+        champion = f"EXISTS (SELECT 1 FROM champions c WHERE {held})"  # noqa: S608
+        rows = f"SELECT *, {champion} AS is_champion FROM ({rows}) o"  # noqa: S608
+    return f"CREATE VIEW {table} AS {rows};"
 
 
-def refresh(data_dir: Path) -> Path:
-    """Make ``warehouse.duckdb`` anew where its views changed; return its path.
+def _views(snapshot: Path) -> str:
+    names = sorted(TABLES, key=lambda table: table == "next_orders")  # its view reads that of champions
+    return "\n".join(_view(snapshot, table) for table in names)
 
-    The file is replaced whole, so a reader that has it open goes on undisturbed:
+
+def _state(path: Path) -> str:
+    """Return what changes when somebody writes into a file."""
+    status = path.stat()
+    return f"{status.st_size} {status.st_mtime_ns}"
+
+
+def _is_current(data_dir: Path, path: Path) -> bool:
+    """Say whether the file is ours, untouched, and shows the tables as they are."""
+    there = snapshots(data_dir)
+    try:
+        return (
+            bool(there)
+            and path.samefile(there[-1] / WAREHOUSE)
+            and not _was_written(data_dir, path)
+            and (there[-1] / "made").read_text() == f"{_state(path)}\n{_views(there[-1])}"
+            and tables_of(there[-1]) == tables_of(data_dir / "lake")
+        )
+    except OSError:  # one of them is not there
+        return False
+
+
+def _was_written(data_dir: Path, path: Path) -> bool:
+    """Say whether a user wrote into the file, or may do so now."""
+    if Path(f"{path}.wal").exists() or is_open(path, writing=True):
+        return True
+    for folder in snapshots(data_dir):
+        inside, made = folder / WAREHOUSE, folder / "made"
+        if path.exists() and inside.exists() and path.samefile(inside):
+            return made.exists() and made.read_text().split("\n")[0] != _state(path)
+    return False
+
+
+def _set_aside(path: Path, tell: Callable[[str], None]) -> None:
+    """Move a file that a user wrote into out of the way, with its log of changes."""
+    number = 1
+    while (aside := path.with_name(f"warehouse.user-{number}.duckdb")).exists():
+        number += 1
+    for suffix in ("", ".wal"):
+        if Path(f"{path}{suffix}").exists():
+            os.replace(f"{path}{suffix}", f"{aside}{suffix}")
+    tell(f"warehouse: somebody wrote into {path.name}; it is {aside.name} now, and {path.name} is made anew")
+
+
+def refresh(data_dir: Path, tell: Callable[[str], None] = lambda text: None) -> Path:
+    """Make ``warehouse.duckdb`` anew where a table changed; return its path.
+
+    The file is replaced whole, and what its views read stays as it is while it is open. A reader sees all
+    tables as they were when it opened the file:
     ``duckdb -readonly data/warehouse.duckdb "select * from features where symbol = 'AAPL'"``.
-    It can be deleted at will.
+    It can be deleted at will. One that a user wrote into is kept under another name.
+
+    Parameters
+    ----------
+    data_dir : Path
+        Of the lake.
+    tell : callable
+        Told where a user's file was moved.
+
+    Raises
+    ------
+    LakeError
+        The disk refuses.
     """
-    path = data_dir / "warehouse.duckdb"
-    sql = "\n".join(_view(data_dir, table) for table in TABLES)
-    made_from = data_dir / "cache" / "warehouse.sql"
-    if path.exists() and made_from.exists() and made_from.read_text() == sql:
+    path = data_dir / WAREHOUSE
+    if _is_current(data_dir, path):
         return path
-
-    def write(temporary: Path) -> None:
-        try:
-            with duckdb.connect(str(temporary)) as connection:
-                connection.execute(sql)
-        except duckdb.Error as error:  # of the disk; the views' text is sound
-            raise LakeError(f"{path} was not made: {error}") from error
-        except RuntimeError as error:  # DuckDB's word for a Ctrl-C in the middle of a statement
-            if "interrupted" not in str(error).lower():
-                raise
-            raise KeyboardInterrupt from error
-
-    replace_atomically(path, write, name="warehouse")
-    write_text(made_from, sql)
+    with alone(data_dir):
+        if _is_current(data_dir, path):  # another process has made it in the meantime
+            return path
+        if _was_written(data_dir, path):
+            _set_aside(path, tell)
+        snapshot = take(data_dir)
+        inside, sql = snapshot / WAREHOUSE, _views(snapshot)
+        _make(inside, sql)
+        write_text(snapshot / "made", f"{_state(inside)}\n{sql}")
+        replace_atomically(path, lambda temporary: os.link(inside, temporary), name="warehouse")
+        sweep(data_dir)
     return path
+
+
+def _make(path: Path, sql: str) -> None:
+    try:
+        with duckdb.connect(str(path)) as connection:
+            connection.execute(f"BEGIN;\n{sql}\nCOMMIT;")  # one write to the disk, not one a view
+    except duckdb.Error as error:  # of the disk; the views' text is sound
+        raise LakeError(f"{path} was not made: {error}") from error
+    except RuntimeError as error:  # DuckDB's word for a Ctrl-C in the middle of a statement
+        if "interrupted" not in str(error).lower():
+            raise
+        raise KeyboardInterrupt from error
 
 
 def query(data_dir: Path, sql: str) -> tuple[list[str], list[tuple[object, ...]]]:
@@ -89,8 +175,8 @@ def query(data_dir: Path, sql: str) -> tuple[list[str], list[tuple[object, ...]]
     if len(statements) != 1 or statements[0].type != duckdb.StatementType.SELECT:
         raise LakeError("expected exactly one SELECT; the warehouse is read-only")
     path = refresh(data_dir)
-    lake = (data_dir / "lake").resolve()
-    allowed = ", ".join("'{}'".format(name.replace("'", "''")) for name in (str(lake), _as_pattern(lake)))
+    shown = folder_of(data_dir).resolve()
+    allowed = ", ".join("'{}'".format(name.replace("'", "''")) for name in (str(shown), _as_pattern(shown)))
     try:
         connection = duckdb.connect(str(path), read_only=True)
     except duckdb.Error as error:
@@ -101,7 +187,6 @@ def query(data_dir: Path, sql: str) -> tuple[list[str], list[tuple[object, ...]]
     with connection:
         for setting in (
             "TimeZone='UTC'",
-            "enable_external_file_cache=false",  # a file replaced meanwhile is read anew
             f"allowed_directories=[{allowed}]",
             "enable_external_access=false",
             "autoload_known_extensions=false",

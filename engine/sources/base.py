@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 from engine.bars.findings import Finding, RawBars
 from engine.bars.policy import Policy, Rejected
 from engine.bars.splits import Event
+from engine.sources.patience import Patience
 
 NUMBERS = ("open", "high", "low", "close", "volume")
 DateFormat = Literal["iso", "day_first", "month_first", "epoch_s", "epoch_ms"]
@@ -53,8 +54,8 @@ class SymbolSource:
         Its name at the source; None = the key.
     venue : str or None
         For source ``exchange`` the venue; for ``files`` the exchange whose zone stamps without one are in.
-    calendar : {"observed", "24/7"}
-        Session market, or trading without pause.
+    calendar : str
+        As in `engine.bars.calendars`.
     file : FileFormat or None
         For source ``files``; None = the plain form in the inbox.
     tick : float
@@ -72,7 +73,8 @@ class SymbolSource:
 class Request:
     """One demand for bars: the half-open span [start, end), microseconds UTC; None = open.
 
-    ``policy`` says what becomes of rows that cannot be read.
+    ``policy`` says what becomes of rows that cannot be read, ``patience`` how often a vendor is asked;
+    ``kept`` are the first pages of this request, where an earlier download of it broke off.
     """
 
     key: str
@@ -81,6 +83,8 @@ class Request:
     start: int | None = None
     end: int | None = None
     policy: Policy = field(default_factory=Policy)
+    patience: Patience = field(default_factory=Patience)
+    kept: Sequence[RawBatch] = ()
 
 
 @dataclass(frozen=True)
@@ -97,6 +101,8 @@ class RawBatch:
         What messages name: the file's name, or the vendor's reply.
     start, end : int or None
         The span asked for, microseconds UTC.
+    lasting : bool
+        Another page follows, and every bar of this one was complete: a broken download goes on after it.
     """
 
     data: bytes
@@ -104,6 +110,20 @@ class RawBatch:
     origin: str
     start: int | None = None
     end: int | None = None
+    lasting: bool = False
+
+
+class Keeper(Protocol):
+    """Who keeps the pages of one download as they come."""
+
+    def begun(self, request: Request) -> Sequence[RawBatch]:
+        """Return the pages of the same request that an earlier run kept before it broke off, oldest first."""
+
+    def keep(self, batch: RawBatch) -> None:
+        """Store one page, before anything is made of it."""
+
+    def ended(self) -> None:
+        """Know that the download is whole."""
 
 
 @dataclass(frozen=True)

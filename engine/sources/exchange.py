@@ -13,9 +13,14 @@ import numpy as np
 
 from engine.bars.findings import RawBars
 from engine.bars.model import FRAME_US
-from engine.errors import ConfigError, closest, require
+from engine.errors import ConfigError, NightfoldError, closest, require
 from engine.sources.base import NUMBERS, Parsed, RawBatch, Request
-from engine.sources.refusals import no_reply, require_key, unknown_symbol
+from engine.sources.refusals import no_reply, require_key, said_by, unknown_symbol
+
+
+def _after(page: list[list[Any]], frame_ms: int) -> int:
+    """Return the stamp of the candle after a page's newest, milliseconds UTC."""
+    return max(int(candle[0]) for candle in page) + frame_ms
 
 
 class Exchange:
@@ -74,15 +79,20 @@ class Exchange:
         frame_ms = FRAME_US[request.frame] // 1000
         since = 0 if request.start is None else -(-request.start // 1000)
         pages = 0
+        for batch in request.kept:
+            pages += 1
+            yield batch
+            since = _after(json.loads(batch.data), frame_ms)
         while request.end is None or since * 1000 < request.end:
             page = self._page(request, name, since)
             if not page:
                 break
             pages += 1
             data = json.dumps(page, separators=(",", ":")).encode()
-            yield RawBatch(data, "json", f"{self.venue} {name}", since * 1000, request.end)
-            after = max(int(candle[0]) for candle in page) + frame_ms
-            if after <= since:
+            after = _after(page, frame_ms)
+            whole = after > since and (request.end is None or after * 1000 <= request.end)
+            yield RawBatch(data, "json", f"{self.venue} {name}", since * 1000, request.end, whole)
+            if after <= since:  # a page that was served before: the venue has no newer one
                 break
             since = after
         if pages == 0:
@@ -90,8 +100,16 @@ class Exchange:
 
     def _page(self, request: Request, name: str, since: int) -> list[list[Any]]:
         """Return one page of [ms, open, high, low, close, volume], or refuse the vendor's error."""
-        try:
+
+        def candles() -> list[list[Any]]:
             page: list[list[Any]] = self.client.fetch_ohlcv(name, request.frame, since=since)
+            text = getattr(self.client, "last_http_response", None)
+            if not page and isinstance(text, str):
+                json.loads(text)  # ccxt reads a page of HTML, or half a reply, as no candle; that is no end
+            return page
+
+        try:
+            page = request.patience.ask(request.key, candles, self._pause)
         except self.ccxt.BadSymbol:
             near = closest(name, self.client.symbols) if self.client.symbols else ""
             unknown_symbol(
@@ -99,9 +117,24 @@ class Exchange:
                 f"correct provider_symbol: of {request.key} in nightfold.yaml, "
                 f"then: nightfold check {request.key}",
             )  # fmt: skip
-        except self.ccxt.BaseError as error:
-            no_reply(request, self.venue, f"{type(error).__name__}: {error}")
+        except NightfoldError:  # ours
+            raise
+        except Exception as error:  # ccxt also passes on what its reading of a broken reply raises
+            no_reply(request, self.venue, said_by(error))
         return page
+
+    def _pause(self, error: Exception) -> float | None:
+        """Return the pause that a venue asks for, 0.0 for none; None where asking again is of no use.
+
+        ccxt's named kinds of ExchangeError are answers: a symbol, a request or a country that is refused.
+        """
+        kind = self.ccxt.ExchangeError
+        if isinstance(error, kind) and type(error) is not kind:
+            return None
+        headers = getattr(self.client, "last_response_headers", None) or {}
+        named = {name.lower(): value for name, value in headers.items()}.get("retry-after", "")
+        limited = isinstance(error, self.ccxt.RateLimitExceeded | self.ccxt.DDoSProtection)
+        return float(named) if limited and str(named).isdecimal() else 0.0
 
     def parse(self, batch: RawBatch, request: Request) -> Parsed:
         """Return a page's candles from its `start` on; venues may send some from before."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -14,11 +14,12 @@ from engine.bars.findings import Context, RawBars, refuse
 from engine.bars.model import FRAME_US, Bars, iso
 from engine.bars.policy import Policy, Rejected, settle
 from engine.bars.series import check_series
-from engine.bars.splits import Event, adjust, rescale
+from engine.bars.splits import Event, adjust, at_session_open, rescale
 from engine.errors import ConfigError, closest
-from engine.sources.base import RawBatch, Request, Source, SymbolSource
+from engine.sources.base import Keeper, RawBatch, Request, Source, SymbolSource
 from engine.sources.events import combine, declared_event, events_sha, read_events
 from engine.sources.files import Files
+from engine.sources.patience import Patience
 from engine.sources.refusals import no_reply
 from engine.sources.sample import Sample
 
@@ -157,7 +158,8 @@ def load(
     policy: Policy = REFUSE,
     max_gap_bars: int = 10,
     group_last: int | None = None,
-    keep: Callable[[RawBatch], None] | None = None,
+    keeper: Keeper | None = None,
+    patience: Patience | None = None,
     pages: Sequence[RawBatch] | None = None,
     client: Any = None,
 ) -> Loaded:
@@ -186,8 +188,10 @@ def load(
         What becomes of rows that break a rule.
     max_gap_bars, group_last
         As in `engine.bars.findings.Context`.
-    keep : callable or None
+    keeper : Keeper or None
         Given each page as it comes, before anything is made of it.
+    patience : Patience or None
+        How often a network source is asked; None = as `Patience` says.
     pages : sequence of RawBatch or None
         Kept replies to read in place of asking for new ones.
     client : object or None
@@ -213,13 +217,17 @@ def load(
         raise ConfigError(f"frame {frame!r} is not known. {closest(frame, FRAME_US)}")
     source = make_source(source_name, data_dir, options, client)
     first = start if overlap_from is None else overlap_from
-    request = Request(key, frame, options, first, asof, policy)
+    request = Request(key, frame, options, first, asof, policy, patience or Patience())
+    if keeper is not None:
+        request = replace(request, kept=keeper.begun(request))
     own = read_events(own_events_path(source_name, data_dir), key, frame)
     batches = []
     for batch in source.fetch(request) if pages is None else pages:
-        if keep is not None:
-            keep(batch)
+        if keeper is not None:
+            keeper.keep(batch)
         batches.append(batch)
+    if keeper is not None:
+        keeper.ended()
     if not batches:
         no_reply(request, source_name, "")
     parsed = [source.parse(batch, request) for batch in batches]
@@ -234,8 +242,9 @@ def load(
     settled = settle(rows, context, policy, spare=spare)
     declared = [declared_event(text) for text in policy.repairs if policy.kind == "repair" and "@" in text]
     events = combine([*own, *declared], [event for page in parsed for event in page.events])
-    kept = rescale(clean(settled.rows, context), events)
-    bars = adjust(kept, events, key, frame, options.calendar)
+    effective = at_session_open(events, frame, options.calendar)
+    kept = rescale(clean(settled.rows, context), effective)
+    bars = adjust(kept, effective, key, frame, options.calendar)
     findings = [*(f for page in parsed for f in page.findings), *settled.findings]
     if overlap_from is None:
         findings += check_series(bars, context, events, raw=kept)

@@ -66,6 +66,19 @@ def require_key(request: Request) -> None:
         )
 
 
+def said_by(error: Exception) -> str:
+    """Return an error of a vendor's package in one short line, without what a URL may hold of a password.
+
+    >>> said_by(OSError("cannot reach http://me:word@proxy:8080/v8"))
+    'OSError: cannot reach http://proxy:8080/v8'
+    """
+    text = " ".join(str(error).split())
+    text = re.sub(r"//[^/\s]*@", "//", text)
+    names = "key|token|secret|sig|crumb|password|passphrase|auth"
+    text = re.sub(rf"(?i)([\w-]*(?:{names})[\w-]*[\"']?\s*[:=]\s*)(?:Bearer\s+)?[^&\s,}}]+", r"\1...", text)
+    return f"{type(error).__name__}: {text if len(text) <= 200 else text[:200] + ' ...'}"
+
+
 def no_reply(request: Request, vendor: str, text: str) -> NoReturn:
     """Raise E15: the vendor answered with an error or with nothing that can be read."""
     finding = Finding(

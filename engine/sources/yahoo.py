@@ -16,9 +16,9 @@ import numpy as np
 
 from engine.bars.findings import RawBars
 from engine.bars.splits import Event, factors
-from engine.errors import ConfigError, closest, require
+from engine.errors import ConfigError, NightfoldError, closest, require
 from engine.sources.base import NUMBERS, Parsed, RawBatch, Request
-from engine.sources.refusals import no_reply, require_key, unknown_symbol
+from engine.sources.refusals import no_reply, require_key, said_by, unknown_symbol
 
 INTERVALS = ("1m", "5m", "15m", "30m", "1h", "1d")
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -70,9 +70,11 @@ class Yahoo:
         yfinance = require("yfinance", needed_by="source 'yahoo'", extra="yahoo")
         yfinance.config.debug.hide_exceptions = False  # else a failure comes as an empty table and a log line
         self.client = client or yfinance.Ticker
-        self.unknown = require(
-            "yfinance.exceptions", needed_by="source 'yahoo'", extra="yahoo"
-        ).YFTzMissingError
+        errors = require("yfinance.exceptions", needed_by="source 'yahoo'", extra="yahoo")
+        self.unknown = errors.YFTzMissingError
+        self.final = (self.unknown, errors.YFPricesMissingError, errors.YFInvalidPeriodError)
+        data = require("yfinance.data", needed_by="source 'yahoo'", extra="yahoo")
+        self.forget = data.YfData.cache_get.cache_clear  # it also keeps a reply that was an error
 
     def require_frame(self, frame: str, key: str) -> None:
         """Raise ConfigError for a frame that Yahoo does not serve."""
@@ -99,25 +101,36 @@ class Yahoo:
             asked = {"start": start.date().isoformat() if daily else start}
             if not daily and request.end is not None:
                 asked["end"] = EPOCH + timedelta(microseconds=request.end)
-        try:
+
+        def history() -> tuple[Any, Any]:
             ticker = self.client(name)
-            frame = ticker.history(
+            return ticker, ticker.history(
                 interval=request.frame, auto_adjust=False, actions=True, repair=False, **asked
             )
+
+        try:
+            ticker, frame = request.patience.ask(request.key, history, self._pause)
         except self.unknown:
             unknown_symbol(
                 request, f"found no symbol {name!r} at Yahoo",
                 f"correct provider_symbol: of {request.key} in nightfold.yaml, "
                 f"then: nightfold check {request.key}",
             )  # fmt: skip
+        except NightfoldError:  # ours
+            raise
         except Exception as error:  # yfinance passes on whatever its HTTP library raises
-            no_reply(request, "Yahoo", f"{type(error).__name__}: {error}")
+            no_reply(request, "Yahoo", said_by(error))
         if frame is None or len(frame) == 0:
             no_reply(request, "Yahoo", "")
         currency = str((getattr(ticker, "history_metadata", None) or {}).get("currency") or "")
         yield RawBatch(
             _canonical(frame, daily, currency), "json", f"Yahoo {name}", request.start, request.end
         )
+
+    def _pause(self, error: Exception) -> float | None:
+        """Return 0.0 where asking again may help: Yahoo's rate limit comes without a pause to keep."""
+        self.forget()
+        return None if isinstance(error, self.final) else 0.0
 
     def parse(self, batch: RawBatch, request: Request) -> Parsed:
         """Return raw rows and raw-term events of a reply."""

@@ -13,16 +13,11 @@ import pyarrow.parquet as pq
 
 from engine.bars.checks import too_few
 from engine.bars.findings import Context, refuse
-from engine.bars.model import COLUMNS, Bars, iso, known_at
-from engine.bars.policy import Policy, Rejected
-from engine.bars.revisions import (
-    accept,
-    differences,
-    merge,
-    needs_whole_history,
-    refuse_other_unit,
-    revised,
-)
+from engine.bars.gaps import said as gaps_of
+from engine.bars.model import Bars, iso, known_at
+from engine.bars.policy import Policy
+from engine.bars.resample import Resampled
+from engine.bars.revisions import accept, differences, merge, needs_whole_history, refuse_other_unit
 from engine.bars.series import check_series
 from engine.config import Instrument, Settings
 from engine.errors import ConfigError, DataError
@@ -30,13 +25,20 @@ from engine.lake import raw
 from engine.lake.paths import table_path
 from engine.lake.publish import Lake
 from engine.lake.quarantine import add
-from engine.lake.records import content_sha, digest
 from engine.search.folds import bars_needed
 from engine.sources import FileFormat, Loaded, RawBatch, SymbolSource, load
 from engine.sources.loading import CHECKOUT_DATA
+from engine.sources.patience import Patience
+from engine.stages._network import answered, patience_for, went_stale
+from engine.stages.coarse import coarser, content_id, publish_coarser, source_table, to_rows
 from engine.stages.common import Progress, StageResult, purge_of, read_bars
-
-NETWORK_SOURCES = ("yahoo", "exchange")
+from engine.stages.revised import (
+    NETWORK_SOURCES,
+    both_versions,
+    refuse_shorter,
+    revisions,
+    set_aside,
+)
 
 
 def prices(
@@ -70,46 +72,62 @@ def prices(
     """
     instrument = settings.instrument(symbol)
     try:
-        found = current_bars(lake, symbol, settings, asof, keep=True, accept_revision=accept_revision)
+        patience = patience_for(lake, instrument, settings, progress)
+        found = current_bars(lake, symbol, settings, asof, keep=patience, accept_revision=accept_revision)
     except Disputed as disputed:
         added = add(lake, symbol, disputed.rows)
         progress(f"{symbol} prices disputed: {added} new rows in table quarantine")
         raise disputed.error from None
-    bars, stored, loaded = found
-    table = _table(bars)
-    warnings = loaded.warnings + ([] if stored is None else _revisions(stored, bars, instrument))
-    # the id rests on the content alone, so that the pattern of requests makes nothing stale
-    content = ["bars", symbol, instrument.frame, instrument.calendar, content_sha(table)]
-    before = lake.record("bars", symbol) or {}
+    except DataError as error:
+        if accept_revision:
+            raise
+        return went_stale(lake, instrument, asof, error, progress)
+    answered(lake, symbol)
+    bars, stored, loaded, made = found
+    warnings = loaded.warnings + ([] if stored is None else revisions(stored, bars, instrument))
+    table = source_table(instrument)
+    before = lake.record(table, symbol) or {}
     shas = [hashlib.sha256(batch.data).hexdigest() for batch in loaded.raw]
     record = {
         "stage": "prices",
         "symbol": symbol,
         "source": instrument.source,
+        "frame": bars.frame,
         "currency": loaded.currency or before.get("currency", ""),
         "events_sha": loaded.events_sha,
         "raw": shas,
         "repairs": list(loaded.repairs),
-        "result_id": digest([*content, list(loaded.repairs)] if loaded.repairs else content),
+        "result_id": content_id(table, bars, loaded.repairs),
     }
     if loaded.rejected:
-        add(lake, symbol, [_set_aside(row, instrument.source, shas) for row in loaded.rejected])
-    same = before.get("result_id") == record["result_id"]
+        add(lake, symbol, [set_aside(row, instrument.source, shas) for row in loaded.rejected])
+    result_id, same = str(record["result_id"]), before.get("result_id") == record["result_id"]
+    held = 0 if stored is None else len(stored)
     if not same:
-        lake.publish("bars", symbol, table, record)
+        lake.publish(table, symbol, to_rows(bars), record)
+    read: dict[str, Any] = {}
+    if made is not None:
+        read = {"base_bars": len(bars), "base_bars_new": len(bars) - held, "left_out": len(made.left_out)}
+        warnings = warnings + made.said(bars.frame)
+        rows = lake.read("bars", symbol, columns=["symbol"])
+        bars, held = made.bars, 0 if rows is None else len(rows)
+        result_id, unmoved = publish_coarser(lake, made, instrument, record)
+        same &= unmoved
     for warning in [*warnings, *(f"repaired {text}" for text in loaded.repairs)]:
         progress(" ".join([symbol, "prices", warning]))
     return StageResult(
         "prices",
         symbol,
         len(bars),
-        str(record["result_id"]),
+        result_id,
         same,
         {
             "bars": len(bars),
-            "bars_new": len(bars) - (0 if stored is None else len(stored)),
+            "bars_new": len(bars) - held,
             "first": iso(int(bars.ts[0])),
             "last": iso(int(bars.ts[-1])),
+            "gaps": gaps_of(bars),
+            **read,
             "source": instrument.source,
             "warnings": len(warnings),
             "set_aside": len(loaded.rejected),
@@ -131,12 +149,14 @@ def current_bars(
     settings: Settings,
     asof: int | None,
     *,
-    keep: bool = False,
+    keep: Patience | None = None,
     accept_revision: bool = False,
-) -> tuple[Bars, Bars | None, Loaded]:
+) -> tuple[Bars, Bars | None, Loaded, Resampled | None]:
     """Return a symbol's checked bars up to now, those stored before, and what the source gave.
 
-    No table is published; with ``keep`` the replies of a network source are stored as they came.
+    Where the symbol has a base frame these are its base bars, and the bars made from them come last.
+    No table is published. With ``keep`` a network source is asked in that way and its replies are stored as
+    they came; without, nothing is stored.
 
     Raises
     ------
@@ -145,15 +165,17 @@ def current_bars(
     DataError
         As `prices`.
     """
-    instrument = settings.instrument(symbol)
-    stored = read_bars(lake, instrument) if lake.result_id("bars", symbol) else None
+    wanted = settings.instrument(symbol)
+    instrument, table = wanted.as_read(), source_table(wanted)
+    stored = read_bars(lake, instrument, table) if lake.result_id(table, symbol) else None
+    _refuse_other_frame(lake.record(table, symbol) or {}, table, instrument)
     early = None if stored is None else known_at(stored.ts[-1:], stored.frame, stored.calendar)[0]
     if stored is not None and asof is not None and early is not None and early > asof:
         raise ConfigError(
             f"asof {iso(asof)} lies before the last stored bar of {symbol}, {iso(int(stored.ts[-1]))}. "
             "Stored history is never shortened: use a later asof, or another data_dir"
         )
-    asked = _Asked(lake, instrument, settings, asof, keep)
+    asked = _Asked(lake, instrument, settings, asof, keep, table)
     accept_revision |= policy_of(instrument, settings).allows("accept_revision")
     network = instrument.source in NETWORK_SOURCES
     if stored is None:
@@ -165,15 +187,31 @@ def current_bars(
         loaded = asked.load(None)
         bars = loaded.bars
         if not accept_revision:
-            _refuse_shorter(stored, bars)
-    refuse_too_few(symbol, settings, len(bars), instrument.frame)
-    return bars, stored, loaded
+            refuse_shorter(stored, bars)
+    made = None if wanted.base_frame is None else coarser(bars, wanted, settings, loaded.events)
+    if made is not None and lake.result_id("bars", symbol):
+        _refuse_other_frame(lake.record("bars", symbol) or {}, "bars", wanted)
+        if not accept_revision:
+            refuse_shorter(read_bars(lake, wanted), made.bars)
+    refuse_too_few(symbol, settings, len(bars if made is None else made.bars), wanted.frame)
+    return bars, stored, loaded, made
+
+
+def _refuse_other_frame(record: Mapping[str, Any], table: str, instrument: Instrument) -> None:
+    """Refuse to join bars of one length to stored ones of another."""
+    stored, key = record.get("frame", instrument.frame), instrument.key
+    if stored != instrument.frame:
+        raise ConfigError(
+            f"table {table} of {key} holds {stored} bars, the settings ask for {instrument.frame}. Two "
+            "frames of one instrument are two symbols: add a key of its own, with provider_symbol or file, "
+            f"or move data/lake/{table}/{key}.parquet away to begin anew"
+        )
 
 
 def _joined(asked: _Asked, stored: Bars, accept_revision: bool) -> tuple[Bars, Loaded]:
     """Return stored and new bars of a network source as one series."""
     instrument, sizes = asked.instrument, asked.settings.prices.overlap_bars
-    record = asked.lake.record("bars", stored.symbol) or {}
+    record = asked.lake.record(asked.table, stored.symbol) or {}
     overlap = sizes.daily if stored.frame == "1d" else sizes.intraday
     if accept_revision:
         loaded = asked.load(None)
@@ -193,42 +231,13 @@ def _joined(asked: _Asked, stored: Bars, accept_revision: bool) -> tuple[Bars, L
     except DataError as error:
         if error.rule != "E13":
             raise
-        raise Disputed(error, _both_versions(stored, loaded, instrument)) from None
+        raise Disputed(error, both_versions(stored, loaded, instrument)) from None
     whole = len(bars) == len(loaded.bars)
     if not whole:  # a whole history was looked at as it was loaded
         findings = check_series(bars, asked.context(), loaded.events, first=len(stored))
         said = refuse(findings, stored.symbol, stored.frame)
         loaded = replace(loaded, warnings=[*loaded.warnings, *said])
     return bars, loaded
-
-
-def _both_versions(stored: Bars, loaded: Loaded, instrument: Instrument) -> list[dict[str, Any]]:
-    rows = []
-    raw = hashlib.sha256(b"".join(batch.data for batch in loaded.raw)).hexdigest()
-    for ts, old, new in differences(stored, loaded.bars, tick=instrument.tick):
-        for version, bars, at in (("stored", stored, old), ("vendor", loaded.bars, new)):
-            names = [name for name in COLUMNS if at is not None]
-            text = ",".join(f"{name}={getattr(bars, name)[at]:.17g}" for name in names) or "no such bar"
-            rows.append(
-                {
-                    "ts": ts,
-                    "rule": "E13",
-                    "version": version,
-                    "source": instrument.source,
-                    "raw_sha": raw,
-                    "line": 0,
-                    "text": text,
-                    "reason": "stored history differs from the vendor's",
-                }  # fmt: skip
-            )
-    return rows
-
-
-def _set_aside(row: Rejected, source: str, raw: list[str]) -> dict[str, Any]:
-    return {
-        "ts": row.ts, "rule": row.rule, "version": "row", "source": source, "raw_sha": ",".join(raw),
-        "line": row.line, "text": row.text, "reason": row.reason,
-    }  # fmt: skip
 
 
 def policy_of(instrument: Instrument, settings: Settings) -> Policy:
@@ -240,13 +249,13 @@ def policy_of(instrument: Instrument, settings: Settings) -> Policy:
 
 
 def _group_last(lake: Lake, instrument: Instrument, settings: Settings) -> int | None:
-    """Return the last stored stamp of the other symbols of the same frame and calendar."""
+    """Return the last stored stamp of the other symbols read at the same frame and calendar."""
     last = None
     for key in settings.symbols:
-        other = settings.instrument(key)
+        table, other = source_table(settings.instrument(key)), settings.instrument(key).as_read()
         if key == instrument.key or (other.frame, other.calendar) != (instrument.frame, instrument.calendar):
             continue
-        path = table_path(lake.data_dir, "bars", key)
+        path = table_path(lake.data_dir, table, key)
         try:
             stamps = pq.ParquetFile(path).read(columns=["ts"])["ts"].cast(pa.int64()) if path.exists() else []
         except (pa.ArrowException, OSError):
@@ -258,13 +267,14 @@ def _group_last(lake: Lake, instrument: Instrument, settings: Settings) -> int |
 
 @dataclass
 class _Asked:
-    """One symbol's source, as the settings say it."""
+    """One symbol's source, as the settings say it, and the table that keeps what it gives."""
 
     lake: Lake
     instrument: Instrument
     settings: Settings
     asof: int | None
-    keep: bool
+    keep: Patience | None
+    table: str
 
     @property
     def policy(self) -> Policy:
@@ -290,7 +300,7 @@ class _Asked:
             file=None if it.file is None else FileFormat(**it.file.model_dump()),  # below the data folder
         )
         start = None if it.start is None else int(np.datetime64(it.start, "us").astype(np.int64))
-        kept = self.keep and it.source in NETWORK_SOURCES
+        kept = self.keep is not None and it.source in NETWORK_SOURCES
         return load(
             it.source,
             it.key,
@@ -304,19 +314,16 @@ class _Asked:
             policy=self.policy,
             max_gap_bars=settings.prices.max_gap_bars,
             group_last=_group_last(self.lake, it, settings),
-            keep=self._store if kept else None,
+            keeper=raw.Download(self.lake.data_dir, it.source, it.key) if kept else None,
+            patience=self.keep,
             pages=pages,
         )
-
-    def _store(self, batch: RawBatch) -> None:
-        it = self.instrument
-        raw.keep(self.lake.data_dir, it.source, it.key, batch.data, batch.form, batch.start, batch.end)
 
 
 def load_whole(
     lake: Lake, settings: Settings, symbol: str, record: Mapping[str, Any]
 ) -> tuple[Bars, list[str]]:
-    """Return a symbol's bars read again, and the sha256 of what they were read from.
+    """Return a symbol's bars as they are read, now again, and the sha256 of what they were read from.
 
     A file is read as it is now; of a network source the kept replies that ``record`` names are read.
 
@@ -327,43 +334,13 @@ def load_whole(
     DataError
         As `prices`.
     """
-    asked = _Asked(lake, settings.instrument(symbol), settings, None, keep=False)
+    instrument = settings.instrument(symbol)
+    asked = _Asked(lake, instrument.as_read(), settings, None, keep=None, table=source_table(instrument))
     pages = None
     if asked.instrument.source in NETWORK_SOURCES:
         pages = [raw.read(lake.data_dir, asked.instrument.source, symbol, sha) for sha in record["raw"]]
     loaded = asked.load(None, pages=pages)
     return loaded.bars, [hashlib.sha256(batch.data).hexdigest() for batch in loaded.raw]
-
-
-def _refuse_shorter(stored: Bars, bars: Bars) -> None:
-    if bars.ts[-1] < stored.ts[-1] or len(bars) < len(stored):
-        first = iso(int(stored.ts[~np.isin(stored.ts, bars.ts)][0]))
-        raise DataError(
-            f"history became shorter: {bars.symbol} {bars.frame} has {len(bars)} bars to "
-            f"{iso(int(bars.ts[-1]))} at the source, {len(stored)} to {iso(int(stored.ts[-1]))} in the lake; "
-            f"the first stored bar that the source lacks is {first}. "
-            "Expected the longer history. If the source is right: "
-            f"nightfold check {bars.symbol} --accept-revision",
-            rule="E13",
-            symbol=bars.symbol,
-            rows=(first,),
-        )
-
-
-def _revisions(stored: Bars, bars: Bars, instrument: Instrument) -> list[str]:
-    """Return what changed in bars that were stored before; a file's owner may correct its prices."""
-    if not np.isin(stored.ts, bars.ts).all():  # only a revision that was accepted may lack a stored bar
-        return [f"history replaced: {len(bars)} bars in place of {len(stored)}"]
-    if instrument.source in NETWORK_SOURCES:
-        return revised(stored, bars)
-    head = bars.slice(None, len(stored))
-    differ = np.zeros(len(head), dtype=bool)
-    for name in ("ts", *COLUMNS):
-        differ |= getattr(head, name) != getattr(stored, name)
-    if not differ.any():
-        return []
-    first = ", ".join(iso(int(ts)) for ts in head.ts[differ][:3])
-    return [f"history changed in its source: {int(differ.sum())} stored bars replaced, first {first}"]
 
 
 def refuse_too_few(symbol: str, settings: Settings, found: int, frame: str) -> None:
@@ -373,12 +350,3 @@ def refuse_too_few(symbol: str, settings: Settings, found: int, frame: str) -> N
         needed, name = min(needs)
         why = f"strategy {name} needs the fewest: warm-up, training and the least number of test folds"
         refuse([too_few(symbol, found, needed, why)], symbol, frame)
-
-
-def _table(bars: Bars) -> pa.Table:
-    columns = {name: pa.array(getattr(bars, name)) for name in COLUMNS}
-    rows = {
-        "symbol": pa.repeat(pa.scalar(bars.symbol), len(bars)),
-        "ts": pa.array(bars.ts, pa.timestamp("us")),
-    }
-    return pa.table({**rows, **columns})

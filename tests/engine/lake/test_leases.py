@@ -1,6 +1,7 @@
 import os
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -187,3 +188,14 @@ def test_whoever_waits_is_told_at_once_and_then_once_a_minute(tmp_path, monkeypa
     with slot(tmp_path, "cpu", 1, give_up), pytest.raises(Waited), slot(tmp_path, "cpu", 1, listen):
         pass
     assert told[0] == 0 and sum(naps[: told[1]]) == pytest.approx(60) and sum(naps) == pytest.approx(120)
+
+
+def test_a_lock_file_from_before_a_reboot_holds_nothing_even_where_its_pid_lives_again(tmp_path):
+    path = tmp_path / "lake" / ".leases" / "AAPL.lock"
+    path.parent.mkdir(parents=True)
+    path.write_text(str(os.getppid()))  # another process has that number now
+    began = time.perf_counter()
+    assert is_held(tmp_path, "AAPL") == ""
+    with lease(tmp_path, "AAPL"):
+        assert path.read_text() == str(os.getpid())
+    assert time.perf_counter() - began < 1

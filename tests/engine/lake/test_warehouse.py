@@ -1,13 +1,17 @@
 import os
+import shutil
 import subprocess
 import sys
 
 import duckdb
+import pyarrow as pa
 import pytest
 
 from engine.errors import LakeError
+from engine.lake import faults
 from engine.lake.publish import Lake
 from engine.lake.schemas import TABLES, schema_of
+from engine.lake.snapshots import snapshots
 from engine.lake.warehouse import query, refresh
 
 
@@ -21,7 +25,9 @@ def test_a_view_of_no_file_is_empty_and_typed_as_one_of_a_file(tmp_path, record,
     assert query(tmp_path, f"select count(*) from {table}")[1] == [(0,)]
     part = "2012" if table == "trials" else ""
     Lake(tmp_path).publish(table, "AAPL", schema_of(table).empty_table(), record(), part)
-    assert types(tmp_path, table) == empty and [name for name, _ in empty] == schema_of(table).names
+    joined = ["is_champion"] if table == "next_orders" else []
+    assert types(tmp_path, table) == empty
+    assert [name for name, _ in empty] == schema_of(table).names + joined
 
 
 def test_every_table_is_a_view_and_nothing_else_is(full_lake):
@@ -38,6 +44,27 @@ def test_views_show_every_symbol(lake, bars, record):
     assert names == ["symbol", "n"] and rows == [("AAPL", 20), ("IBM", 30)]
 
 
+def test_next_orders_say_whose_the_champion_is(tmp_path, record):
+    """Joined in the view: the leaderboard decides after the orders are written."""
+    lake = Lake(tmp_path)
+
+    def publish(table, key, **columns):
+        schema = schema_of(table)
+        rows = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+        full = [{name: row.get(name) for name in schema.names} for row in rows]
+        lake.publish(table, key, pa.Table.from_pylist(full, schema=schema), record())
+
+    ask = "select strategy, is_champion from next_orders order by symbol, strategy"
+    for key in ("A", "B"):
+        publish("next_orders", key, symbol=[key] * 2, strategy=["levels", "trend"])
+    assert query(tmp_path, ask)[1] == [("levels", False), ("trend", False)] * 2
+    publish("champions", "_all", symbol=["A", "A", "B"], strategy=["trend", "levels", "trend"],
+            in_force=[False, True, False])  # fmt: skip
+    assert query(tmp_path, ask)[1] == [("levels", True)] + [("trend", False), ("levels", False)] + [
+        ("trend", False)
+    ]
+
+
 def test_stamps_are_utc_whatever_the_zone_of_the_process(tmp_path):
     code = (
         "import sys; from pathlib import Path; from engine.lake.warehouse import query; "
@@ -49,16 +76,14 @@ def test_stamps_are_utc_whatever_the_zone_of_the_process(tmp_path):
     assert found.stdout == "1970-01-01 00:00:00+00\n"
 
 
-def test_unchanged_views_leave_the_file_untouched(lake, bars, record):
+def test_unchanged_tables_leave_the_file_untouched(lake, bars, record):
     lake.publish("bars", "AAPL", bars(20), record())
     path = refresh(lake.data_dir)
     before = path.stat()
-    lake.publish("bars", "IBM", bars(30), record())  # another symbol: the same views
+    lake.publish("bars", "AAPL", bars(20), record())  # the same rows: no file is written
     refresh(lake.data_dir)
     assert (path.stat().st_mtime_ns, path.stat().st_ino) == (before.st_mtime_ns, before.st_ino)
-    lake.publish(
-        "features", "AAPL", bars(20).select(["symbol", "ts"]), record()
-    )  # a table's first file: another view
+    lake.publish("bars", "AAPL", bars(21), record())
     refresh(lake.data_dir)
     assert path.stat().st_ino != before.st_ino
 
@@ -69,13 +94,11 @@ def test_a_deleted_warehouse_is_made_again(full_lake):
     assert query(full_lake.data_dir, "select * from bars order by ts")[1] == rows
 
 
-def test_a_torn_warehouse_is_named_with_its_remedy(full_lake):
+def test_a_torn_warehouse_is_made_anew(full_lake):
     path = refresh(full_lake.data_dir)
     path.write_bytes(path.read_bytes()[:100])
-    with pytest.raises(
-        LakeError, match=r"warehouse\.duckdb cannot be opened .*Remove it and any \.wal file beside it"
-    ):
-        query(full_lake.data_dir, "select 1")
+    assert query(full_lake.data_dir, "select count(*) from bars")[1] == [(50,)]
+    assert path.with_name("warehouse.user-1.duckdb").stat().st_size == 100
 
 
 def test_a_warehouse_that_cannot_be_written_is_a_refusal(tmp_path):
@@ -191,14 +214,15 @@ WRITER = """
 import sys
 from pathlib import Path
 import numpy as np, pyarrow as pa
+from engine.lake import faults
 from engine.lake.publish import Lake
 from engine.lake.warehouse import refresh
 lake = Lake(Path(sys.argv[1]))
-n = 500
 print("ready", flush=True)
 number = 0
 while True:
     number += 1
+    n = 500 + number % 7
     values = np.full(n, float(number))
     rows = pa.table({"symbol": ["AAPL"] * n, "ts": pa.array(np.arange(n), pa.timestamp("us")),
                      **{c: values for c in ("open", "high", "low", "close", "volume", "adj", "dividend")}})
@@ -207,24 +231,30 @@ while True:
 """
 
 
+LOOK = "select count(*), count(distinct close), min(close) from bars"
+
+
 def test_queries_answer_whole_tables_while_another_process_publishes(lake):
     writer = subprocess.Popen([sys.executable, "-c", WRITER, str(lake.data_dir)], stdout=subprocess.PIPE)
-    seen = set()
+    seen, held = set(), None
     try:
         assert writer.stdout.readline() == b"ready\n"
         path = lake.data_dir / "warehouse.duckdb"
         while not path.exists():
             assert writer.poll() is None
-        with duckdb.connect(str(path), read_only=True) as held:  # opened once, as a notebook would
-            held.execute("SET enable_external_file_cache = false")  # as docs/data-contract.md says
-            while len(seen) < 40:
-                assert writer.poll() is None
-                held.execute("select count(*), count(distinct close), min(close) from bars")
-                rows, kinds, close = held.fetchone()
-                assert (rows, kinds) == (500, 1)
-                seen.add(close)
+        held = in_a_process(path)  # opened once, as a notebook would
+        was = held(LOOK)
+        while len(seen) < 12:
+            assert writer.poll() is None
+            assert held(LOOK) == was  # all tables as they were when it was opened
+            with duckdb.connect(str(path), read_only=True) as fresh:
+                rows, kinds, close = fresh.execute(LOOK).fetchone()
+            assert (rows, kinds) == (500 + int(close) % 7, 1)  # a mixture has another count
+            seen.add(close)
+        held(None)
         for _ in range(20):
-            assert query(lake.data_dir, "select count(*), count(distinct close) from bars")[1] == [(500, 1)]
+            ((rows, kinds, close),) = query(lake.data_dir, LOOK)[1]
+            assert (rows, kinds) == (500 + int(close) % 7, 1)
     finally:
         writer.kill()
         writer.communicate()
@@ -254,3 +284,110 @@ def test_an_interrupt_in_the_middle_of_a_statement_is_an_interrupt(tmp_path, mon
     with pytest.raises(KeyboardInterrupt):
         refresh(tmp_path)
     assert not (tmp_path / "warehouse.duckdb").exists()
+
+
+# snapshots
+
+
+def publish(lake, bars, record, n):
+    lake.publish("bars", "AAPL", bars(n), record(params=n))
+    return refresh(lake.data_dir)
+
+
+def test_a_connection_held_through_200_publishes_answers_every_time(lake, bars, record):
+    path = publish(lake, bars, record, 1)
+    held = in_a_process(path, "select count(*) from bars")
+    for n in range(2, 202):
+        lake.publish("bars", "AAPL", bars(n), record(params=n))
+        if n % 20 == 0:
+            refresh(lake.data_dir)
+            assert held("select count(*), sum(close) is not null from bars") == "1, True"
+    assert query(lake.data_dir, "select count(*) from bars")[1] == [(201,)]
+    assert len(snapshots(lake.data_dir)) == 4  # the one held, and the newest three
+    held(None)
+    publish(lake, bars, record, 300)
+    assert len(snapshots(lake.data_dir)) == 3
+
+
+def in_a_process(path, *sql, read_only=True):
+    """Open a DuckDB file in another process; the returned function asks it, or with None kills it."""
+    code = (
+        "import duckdb, sys\nc = duckdb.connect(sys.argv[1], read_only=sys.argv[2] == 'True')\n"
+        "print('open', flush=True)\nfor line in sys.stdin:\n"
+        "    print(*(c.execute(line).fetchone() or ['done']), sep=', ', flush=True)"
+    )
+    call = [sys.executable, "-c", code, str(path), str(read_only)]
+    process = subprocess.Popen(call, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert process.stdout.readline() == "open\n"
+
+    def ask(text):
+        if text is None:
+            process.kill()
+            process.communicate()
+            return None
+        process.stdin.write(text + "\n")
+        process.stdin.flush()
+        return process.stdout.readline().strip()
+
+    for text in sql:
+        ask(text)
+    return ask
+
+
+@pytest.mark.parametrize("how", ["killed with a log beside it", "closed", "still open"])
+def test_what_a_user_wrote_into_the_warehouse_is_kept_and_costs_nobody_anything(lake, bars, record, how):
+    path, told = publish(lake, bars, record, 20), []
+    if how == "closed":
+        with duckdb.connect(str(path)) as connection:
+            connection.execute("create table mine as select 42 as x")
+    else:
+        user = in_a_process(path, "create table mine as select 42 as x", read_only=False)
+        if how.startswith("killed"):
+            user(None)
+            assert path.with_name("warehouse.duckdb.wal").exists()
+    refresh(lake.data_dir, told.append)
+    aside = path.with_name("warehouse.user-1.duckdb")
+    assert told == [
+        f"warehouse: somebody wrote into warehouse.duckdb; it is {aside.name} now, "
+        "and warehouse.duckdb is made anew"
+    ]
+    assert not path.with_name("warehouse.duckdb.wal").exists()
+    with duckdb.connect(str(path), read_only=True) as fresh:
+        assert fresh.execute("select count(*) from bars").fetchone() == (20,)
+        assert "mine" not in [name for (name,) in fresh.execute("show tables").fetchall()]
+    if how == "still open":
+        assert user("select x from mine") == "42"
+        user(None)
+    with duckdb.connect(str(aside)) as theirs:
+        assert theirs.execute("select x from mine").fetchone() == (42,)
+    told.clear()
+    assert refresh(lake.data_dir, told.append) == path and told == []
+
+
+def test_a_run_killed_at_any_point_of_a_refresh_leaves_a_warehouse_that_opens(lake, bars, record):
+    publish(lake, bars, record, 20)
+    for at, name in enumerate(["after_tmp", "after_fsync", "after_replace", "after_dirsync"], 21):
+        lake.publish("bars", "AAPL", bars(at), record(params=at))
+
+        class Killed(BaseException):
+            pass
+
+        def listen(hit, name=name):
+            if hit == f"warehouse.{name}":
+                raise Killed
+
+        faults.listener = listen
+        try:
+            with pytest.raises(Killed):
+                refresh(lake.data_dir)
+        finally:
+            faults.listener = None
+        with duckdb.connect(str(lake.data_dir / "warehouse.duckdb"), read_only=True) as reader:
+            assert reader.execute("select count(*) from bars").fetchone()[0] in (at - 1, at)
+        assert query(lake.data_dir, "select count(*) from bars")[1] == [(at,)]
+
+
+def test_a_snapshot_that_is_gone_is_taken_again(lake, bars, record):
+    publish(lake, bars, record, 20)
+    shutil.rmtree(lake.data_dir / "cache")
+    assert query(lake.data_dir, "select count(*) from bars")[1] == [(20,)]

@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 from engine import cli, cli_base
-from engine.bars.model import COLUMNS, FRAME_US, Bars, known_at
+from engine.bars.model import COLUMNS, FRAME_US, Bars, iso, known_at
 from engine.bars.synthetic import make_bars
 from engine.config import Settings
 from engine.errors import DataError
@@ -65,10 +65,12 @@ class Venue:
     timeframes, symbols, page = {"1h": "1h"}, ["BTC/USDT"], 30
 
     def __init__(self, traded: Bars):
-        self.traded, self.asked, self.shown = traded, [], len(traded)
+        self.traded, self.asked, self.shown, self.failure = traded, [], len(traded), None
 
     def fetch_ohlcv(self, name, frame, since):
         self.asked.append(since)
+        if self.failure:
+            raise self.failure
         first = int(np.searchsorted(self.traded.ts, since * 1000))
         return [
             [int(self.traded.ts[i]) // 1000, *(float(getattr(self.traded, c)[i]) for c in COLUMNS[:5])]
@@ -277,15 +279,34 @@ def test_a_volume_that_the_vendor_corrects_is_taken_over_and_said(yahoo):
     assert any("volume revised by the vendor: AAA, 1 bars" in text for text in yahoo.said)
 
 
-def test_a_vendor_that_does_not_answer_changes_nothing(yahoo):
-    yahoo.client.shown = 60
-    yahoo.run()
-    before = yahoo.path.read_bytes()
-    yahoo.client.failure = ConnectionError("no route to host")
-    with pytest.raises(DataError, match="E15 no whole reply from Yahoo: AAA 1d") as caught:
-        yahoo.run()
-    assert "when Yahoo answers again: nightfold check AAA" in str(caught.value)
-    assert yahoo.path.read_bytes() == before
+@pytest.mark.parametrize("name", ["yahoo", "venue"])
+def test_a_vendor_that_does_not_answer_leaves_the_symbol_stale_by_so_many_bars(name, request, waits):
+    desk = request.getfixturevalue(name)
+    desk.client.shown = 60
+    first = desk.run()
+    before, traded = desk.path.read_bytes(), desk.client.traded
+    asof = int(known_at(traded.ts[63:64], traded.frame, traded.calendar)[0])
+    desk.client.failure = ConnectionError("no route to host")
+    result = desk.run(asof)
+    assert result.metadata["stale"] == "by 4 bars" and result.unchanged and result.rows == 60
+    assert result.result_id == first.result_id and desk.path.read_bytes() == before
+    assert desk.said[-1].startswith(
+        f"{desk.symbol} prices stale by 4 bars, the night goes on with bars to {iso(int(traded.ts[59]))}: E15"
+    )
+    assert "found ConnectionError: no route to host" in desk.said[-1] and len(waits) == 7
+    desk.client.failure, desk.client.shown = None, 64
+    result = desk.run(asof)
+    assert "stale" not in result.metadata and desk.holds(traded.slice(None, 64))
+
+
+@pytest.mark.parametrize("name", ["yahoo", "venue"])
+def test_a_vendor_that_never_answered_fails_its_symbol_and_stores_nothing(name, request):
+    desk = request.getfixturevalue(name)
+    desk.client.failure = ConnectionError("no route to host")
+    with pytest.raises(DataError, match=f"E15 no whole reply from .*: {desk.symbol} 1") as caught:
+        desk.run()
+    assert f"answers again: nightfold check {desk.symbol}" in str(caught.value)
+    assert not desk.path.exists()
 
 
 NETWORK = "symbols:\n  SPY: {source: yahoo}\n  BTC-USD: {class: crypto, source: exchange, venue: kraken}\n"
