@@ -22,13 +22,19 @@ from engine.forecasts.kronos.config import PUBLISHED
 from engine.forecasts.kronos.forecaster import KronosForecaster, Sampling, kronos_spec
 from engine.forecasts.local import LocalForecaster, local_spec
 from engine.forecasts.paths import served_levels
+from engine.forecasts.toto import PUBLISHED_TOTO, TotoForecaster, toto_spec
 
 NONE, STATED, UNKNOWN = "none", "stated", "unknown"  # of a knowledge cut-off
 CUTOFFS = {  # of published weights, by hub id
     **dict.fromkeys(PUBLISHED, date(2024, 5, 31)),  # their validation data ends there; author, issue 204
     CHRONOS_2: date(2025, 10, 31),  # date of the paper; synthetic and public corpora
+    **dict.fromkeys(PUBLISHED_TOTO, date(2026, 5, 31)),  # date of the release
 }
-EXTRAS = {"kronos": ("safetensors", "kronos"), "chronos-2": ("chronos", "chronos")}  # package, extra
+EXTRAS = {  # package, extra
+    "kronos": ("safetensors", "kronos"),
+    "chronos-2": ("chronos", "chronos"),
+    "toto-2": ("toto2", "toto"),
+}
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
 
@@ -118,12 +124,13 @@ def backend(settings: Forecasts, frame: str, calendar: str, seed: int, project: 
     folder, hub_id, fetch = weights_folder(settings, project)
     where = {"model_id": hub_id, "revision": settings.revision or "", "fetch": fetch}
     build: Callable[[ForecasterSpec, str], Forecaster]
-    if settings.model == "chronos-2":
-        spec = chronos_spec(
+    if settings.model != "kronos":
+        chronos = settings.model == "chronos-2"
+        spec = (chronos_spec if chronos else toto_spec)(
             folder, **where, frame=frame, calendar=calendar, horizon=settings.horizon,
             levels=settings.levels, lookback=settings.lookback,
         )  # fmt: skip
-        build = partial(ChronosForecaster, folder=folder)
+        build = partial(ChronosForecaster if chronos else TotoForecaster, folder=folder)
     else:
         spec = kronos_spec(
             folder, **where, frame=frame, calendar=calendar, horizon=settings.horizon,

@@ -1,8 +1,9 @@
 """The bars to come, and the clock on the wall: what is known of a market's calendar in advance.
 
 Only a window's own stamps are read, so a forecast never depends on whether later bars exist yet.
-A session market trades on weekdays (`observed` calendars do not say which of them are holidays)
-and, within a day, at the times at which its newest sessions had bars.
+An `observed` market trades on weekdays (which of them are holidays is not known) and, within a day, at
+the times at which its newest sessions had bars. Calendars with sessions say it themselves: as they are known
+today, so that a day on which an exchange closed unforeseen is no session here either.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from zoneinfo import ZoneInfo
 
 import numpy as np
 
+from engine.bars.calendars import ALWAYS, OBSERVED, REACH_US, WEEKDAYS, expected_stamps, zone_of
 from engine.bars.model import FRAME_US, Ints
 from engine.forecasts.cuts import DAY_US, THURSDAY
 
@@ -69,16 +71,22 @@ def future_stamps(stamps: Ints, frame: str, calendar: str, horizon: int) -> Ints
     Returns
     -------
     int64 array, shape (h,)
-        24/7: one frame apart. Session market: the next weekdays; within a day the times at which
-        the newest two weeks had bars, in New York time.
+        24/7: one frame apart. Calendar with sessions: the next bars it expects. Observed: the next
+        weekdays; within a day the times at which the newest two weeks had bars, in New York time.
 
     >>> friday = np.array(["2024-01-05"], dtype="datetime64[us]").astype(np.int64)
     >>> future_stamps(friday, "1d", "observed", 2).astype("datetime64[us]").astype("datetime64[D]")
     array(['2024-01-08', '2024-01-09'], dtype='datetime64[D]')
     """
     last = int(stamps[-1])
-    if calendar == "24/7":
+    if calendar == ALWAYS:
         return last + FRAME_US[frame] * np.arange(1, horizon + 1, dtype=np.int64)
+    if calendar != OBSERVED:
+        ahead = np.empty(0, dtype=np.int64)
+        span = max(REACH_US, 4 * horizon * FRAME_US[frame])
+        while len(ahead) < horizon:
+            ahead, span = expected_stamps(last + 1, last + span, FRAME_US[frame], calendar), 2 * span
+        return ahead[:horizon]
     found: list[int] = []
     if frame == "1d":
         day = last // DAY_US
@@ -107,7 +115,8 @@ def stamp_rule(frame: str, calendar: str) -> str:
     """
     if frame == "1d":
         return "date"
-    return "open UTC" if calendar == "24/7" else f"close {SESSION_ZONE}"
+    zone = zone_of(calendar)
+    return f"open {zone}" if calendar in (ALWAYS, WEEKDAYS) else f"close {zone}"
 
 
 def wall_clock(ts: Ints, frame: str, rule: str) -> Ints:

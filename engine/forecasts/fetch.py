@@ -18,8 +18,10 @@ from engine.errors import ConfigError, ForecastError, closest, require
 from engine.forecasts.chronos import CHRONOS_2, sizes_of
 from engine.forecasts.kronos.config import PUBLISHED
 from engine.forecasts.kronos.weights import CONFIG, TENSORS, configs, load, read_json, sha256, stored_shapes
+from engine.forecasts.toto import PUBLISHED_TOTO, patch_of
 
 MANIFEST = "manifest.json"
+IN_ONE_PART = (CHRONOS_2, *PUBLISHED_TOTO)  # models without a tokenizer
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 Progress = Callable[[str], None]
 
@@ -35,10 +37,11 @@ def _pinned(option: str, revision: str | None, hub_id: str) -> str:
 
 def _sources(hub_id: str, revision: str, tokenizer_revision: str | None) -> dict[str, tuple[str, str]]:
     """Return the hub id and commit of each part of a model, by the folder it goes to."""
-    if hub_id not in (*PUBLISHED, CHRONOS_2):
-        raise ConfigError(f"model {hub_id!r} is not known. {closest(hub_id, (*PUBLISHED, CHRONOS_2))}")
+    known_ids = (*PUBLISHED, *IN_ONE_PART)
+    if hub_id not in known_ids:
+        raise ConfigError(f"model {hub_id!r} is not known. {closest(hub_id, known_ids)}")
     model = hub_id, _pinned("--revision", revision, hub_id)
-    if hub_id == CHRONOS_2:
+    if hub_id in IN_ONE_PART:
         return {".": model}
     known = PUBLISHED[hub_id]
     pinned = tokenizer_revision or known.tokenizer_revision
@@ -129,8 +132,8 @@ def _download(
 
 def _check(folder: Path, hub_id: str) -> None:
     """Refuse files that do not make a model."""
-    if hub_id == CHRONOS_2:
-        sizes_of(folder)
+    if hub_id in IN_ONE_PART:
+        sizes_of(folder) if hub_id == CHRONOS_2 else patch_of(folder)
         stored_shapes(folder / TENSORS)
         return
     model, tokenizer = configs(folder)

@@ -35,7 +35,7 @@ class ForecasterSpec:
     Parameters
     ----------
     backend : str
-        Which code runs: local, kronos, chronos-2, fhs, persistence.
+        Which code runs: local, kronos, chronos-2, toto-2, fhs, persistence.
     frame, calendar : str
         Of the bars, as in `Bars`.
     horizon : int, >= 1

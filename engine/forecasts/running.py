@@ -73,26 +73,29 @@ def requests(
 
 @dataclass
 class Answers:
-    """What a model answered to n windows.
+    """What a model answered to one batch of n windows.
 
     Parameters
     ----------
+    as_of : int64 array, shape (n,)
+        Positions of the as-of bars.
     quantiles : float32 array, shape (n, h, V, Q)
         Before repair.
-    status, reason : list of str, length n
+    status, reason : tuple of str, length n
         As in `ForecastBatch`.
-    device : list of DeviceChoice, length n
-        Where each window was computed.
+    device : DeviceChoice
+        Where they were computed.
     fits : int
         Fits made.
     halvings : int
-        How often a batch ran out of memory.
+        How often a batch ran out of memory before this one.
     """
 
+    as_of: Ints
     quantiles: Floats32
-    status: list[str]
-    reason: list[str]
-    device: list[DeviceChoice]
+    status: tuple[str, ...]
+    reason: tuple[str, ...]
+    device: DeviceChoice
     fits: int
     halvings: int
 
@@ -120,8 +123,8 @@ def run_windows(
     wanted: Ints,
     *,
     allow_cpu_fallback: bool,
-) -> Answers:
-    """Build the model and run it over all windows wanted.
+) -> Iterator[Answers]:
+    """Build the model and run it over all windows wanted, a batch at a time.
 
     Parameters
     ----------
@@ -145,18 +148,18 @@ def run_windows(
     """
     model = build(spec, choice.name)
     size = model.plan(len(wanted), free_bytes(choice.name))
-    batches, answers = [], Answers(np.empty(0, dtype=np.float32), [], [], [], 0, 0)
-    done = 0
+    done = halvings = 0
     while done < len(wanted):
-        request = one_request(bars, starts, wanted[done : done + size], spec.horizon)
+        as_of = wanted[done : done + size]
+        request = one_request(bars, starts, as_of, spec.horizon)
         try:
             batch = model.run(request)
         except Exception as error:
             if not _out_of_memory(error):
                 raise
-            answers.halvings += 1
-            if len(request.as_of) > 1:
-                size = len(request.as_of) // 2
+            halvings += 1
+            if len(as_of) > 1:
+                size = len(as_of) // 2
             elif choice.name != "cpu" and allow_cpu_fallback:
                 choice = DeviceChoice("cpu", f"one window does not fit {choice.name}, CPU allowed instead")
                 model = build(spec, choice.name)
@@ -167,13 +170,8 @@ def run_windows(
                     "or devices.allow_cpu_fallback: true"
                 ) from error
         else:
-            batches.append(batch.quantiles)
-            answers.status += batch.status
-            answers.reason += batch.reason
-            answers.device += [choice] * len(request.as_of)
-            answers.fits += int(batch.meta.get("fits", 0))
-            done += len(request.as_of)
+            fits = int(batch.meta.get("fits", 0))
+            yield Answers(as_of, batch.quantiles, batch.status, batch.reason, choice, fits, halvings)
+            done, halvings = done + len(as_of), 0
             continue
         _free_cache(choice.name)  # after the handler, which keeps the failed batch alive
-    answers.quantiles = np.concatenate(batches)
-    return answers

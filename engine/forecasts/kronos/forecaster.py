@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from engine.forecasts.kronos.model import Model
     from engine.forecasts.kronos.tokenizer import Tokenizer
 
-KRONOS_VERSION = 1  # raise it whenever an output changes
+KRONOS_VERSION = 2  # raise it whenever an output changes
 DEFAULT_LOOKBACK, MIN_LOOKBACK = 400, 32
 OHLCV = ("open", "high", "low", "close", "volume")
 

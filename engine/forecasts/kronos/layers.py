@@ -21,6 +21,20 @@ Weights = Mapping[str, Tensor]
 KeysValues = tuple[Tensor, Tensor]
 
 
+# oneDNN's product of float32 matrices is twice as fast as the one behind `F.linear` on AMD processors,
+# where MKL stays with AVX2. A torch without that operator computes the same more slowly.
+_HAS_ONEDNN = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+_ONEDNN = getattr(torch.ops.mkldnn, "_linear_pointwise", None) if _HAS_ONEDNN else None
+
+
+def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """Return x W^T + b of x (..., inputs) and W (outputs, inputs)."""
+    if _ONEDNN is None or x.device.type != "cpu" or x.dtype != torch.float32:
+        return F.linear(x, weight, bias)
+    product: Tensor = _ONEDNN(x, weight, bias, "none", [], "")
+    return product
+
+
 def rms(x: Tensor, weight: Tensor) -> Tensor:
     """Return x / sqrt(mean(x^2) + 1e-5) * weight, over the last axis."""
     return F.rms_norm(x, weight.shape, weight, EPSILON)
@@ -126,16 +140,16 @@ class Block:
 
     def _qkv(self, x: Tensor, first: int) -> tuple[Tensor, Tensor, Tensor]:
         """Return rotated queries and keys, and values, each (..., H, n, e), of x (..., n, d)."""
-        joined = F.linear(rms(x, self.norm1), self.qkv, self.qkv_bias)
+        joined = linear(rms(x, self.norm1), self.qkv, self.qkv_bias)
         parts = joined.view(*x.shape[:-1], 3 * self.heads, -1).transpose(-2, -3)  # (..., 3H, n, e)
         rotated = self.rotate(parts[..., : 2 * self.heads, :, :], first)
         q, k = rotated.chunk(2, dim=-3)
         return q, k, parts[..., 2 * self.heads :, :, :]
 
     def _finish(self, x: Tensor, attended: Tensor) -> Tensor:
-        x = F.linear(attended, self.out, self.out_bias).add_(x)
-        a, b = F.linear(rms(x, self.norm2), self.gate).chunk(2, dim=-1)
-        return F.linear(F.silu(a).mul_(b), self.down).add_(x)
+        x = linear(attended, self.out, self.out_bias).add_(x)
+        a, b = linear(rms(x, self.norm2), self.gate).chunk(2, dim=-1)
+        return linear(F.silu(a).mul_(b), self.down).add_(x)
 
     def history(self, x: Tensor) -> tuple[Tensor, KeysValues]:
         """Return the block's output (B, T, d) over the history, and its keys and values (B, H, T, e)."""

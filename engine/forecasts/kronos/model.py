@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from engine.forecasts.kronos.config import DEPENDENCY_HEADS, TIME_SIZES, ModelConfig
-from engine.forecasts.kronos.layers import Block, KeysValues, Weights, attend, grow, rms
+from engine.forecasts.kronos.layers import Block, KeysValues, Weights, attend, grow, linear, rms
 from engine.forecasts.kronos.tokenizer import Tokens
 
 
@@ -81,7 +81,7 @@ class Model:
         self.blocks = [Block(kept, f"transformer.{i}", config.n_heads) for i in range(config.n_layers)]
 
     def _linear(self, name: str, x: Tensor) -> Tensor:
-        return F.linear(x, self.weights[f"{name}.weight"], self.weights[f"{name}.bias"])
+        return linear(x, self.weights[f"{name}.weight"], self.weights[f"{name}.bias"])
 
     def _embed(self, tokens: Tokens, time: Tensor) -> Tensor:
         """Return what the first block reads, (..., d), of tokens (...) and time features (..., 5)."""
@@ -92,7 +92,7 @@ class Model:
 
     def _dependency(self, c: Tensor) -> KeysValues:
         """Return keys and values (..., 4, n, d/4) of hidden states c (..., n, d)."""
-        joined = F.linear(c, self.key_value, self.key_value_bias)
+        joined = linear(c, self.key_value, self.key_value_bias)
         split = joined.view(*c.shape[:-1], 2 * DEPENDENCY_HEADS, -1).transpose(-2, -3)
         keys, values = split.chunk(2, dim=-3)
         return keys, values

@@ -37,8 +37,10 @@ def heads_of(x: Tensor, heads: int) -> Tensor:
 def turned(x: Tensor) -> Tensor:
     """Rotate queries or keys (R, H, T, e) by their positions; base 10000, halves together."""
     e = x.shape[-1]
-    frequencies = 10000.0 ** (-torch.arange(0, e, 2, dtype=torch.float32) / e)
-    angles = torch.outer(torch.arange(x.shape[-2], dtype=torch.float32), frequencies).repeat(1, 2)
+    frequencies = 10000.0 ** (-torch.arange(0, e, 2, dtype=torch.float32, device=x.device) / e)
+    angles = torch.outer(torch.arange(x.shape[-2], dtype=torch.float32, device=x.device), frequencies).repeat(
+        1, 2
+    )
     a, b = x[..., : e // 2], x[..., e // 2 :]
     return x * angles.cos() + torch.cat([-b, a], -1) * angles.sin()
 
@@ -54,19 +56,24 @@ def block(w: Weights, p: str, heads: int, x: Tensor) -> Tensor:
     return x + linear(w, f"{p}.ffn.w2", gated)
 
 
-def encode(w: Weights, config: TokenizerConfig, z: Tensor) -> tuple[Tensor, Tensor]:
-    """Return both tokens (R, T) of normalised bars (R, T, C)."""
+def signs(w: Weights, config: TokenizerConfig, z: Tensor) -> Tensor:
+    """Return the numbers whose signs are the tokens, (R, T, K), of normalised bars (R, T, C)."""
     x = linear(w, "embed", z)
     for i in range(config.n_enc_layers - 1):
         x = block(w, f"encoder.{i}", config.n_heads, x)
-    bits = (linear(w, "quant_embed", x) > 0).long()
-    powers = 2 ** torch.arange(config.s1_bits)
+    return linear(w, "quant_embed", x)
+
+
+def encode(w: Weights, config: TokenizerConfig, z: Tensor) -> tuple[Tensor, Tensor]:
+    """Return both tokens (R, T) of normalised bars (R, T, C)."""
+    bits = (signs(w, config, z) > 0).long()
+    powers = 2 ** torch.arange(config.s1_bits, device=z.device)
     return (bits[..., : config.s1_bits] * powers).sum(-1), (bits[..., config.s1_bits :] * powers).sum(-1)
 
 
 def decode(w: Weights, config: TokenizerConfig, s1: Tensor, s2: Tensor) -> Tensor:
     """Return normalised bars (R, T, C) of both tokens (R, T)."""
-    j = torch.arange(config.s1_bits)
+    j = torch.arange(config.s1_bits, device=s1.device)
     bits = torch.cat([(s1[..., None] >> j) & 1, (s2[..., None] >> j) & 1], -1)
     x = linear(w, "post_quant_embed", (2.0 * bits - 1.0) / config.bits**0.5)
     for i in range(config.n_dec_layers - 1):
@@ -105,12 +112,14 @@ def sample_paths(
     samples: int,
     choose: Choose,
 ) -> Floats32:
-    """Continue each window S times, as `decode.sample_paths` does, on the CPU."""
+    """Continue each window S times, as `decode.sample_paths` does, where the weights lie."""
     (config, w), (shape, t) = model, tokenizer
     rows, (b, h) = z.shape[0] * samples, time_y.shape[:2]
     with torch.inference_mode():
-        repeated = torch.from_numpy(z).repeat_interleave(samples, 0)
-        time = torch.from_numpy(np.concatenate([time_x, time_y], axis=1)).repeat_interleave(samples, 0)
+        device = w["norm.weight"].device
+        repeated = torch.from_numpy(z).to(device).repeat_interleave(samples, 0)
+        stamps = torch.from_numpy(np.concatenate([time_x, time_y], axis=1)).to(device)
+        time = stamps.repeat_interleave(samples, 0)
         s1, s2 = encode(t, shape, repeated)
         for step in range(h):
             c = context(w, config, s1, s2, time[:, : s1.shape[1]])
@@ -118,5 +127,5 @@ def sample_paths(
             first = choose(logits.view(b, samples, -1), step, 0).view(rows)
             second = choose(second_logits(w, c, first).view(b, samples, -1), step, 1).view(rows)
             s1, s2 = torch.cat([s1, first[:, None]], 1), torch.cat([s2, second[:, None]], 1)
-        paths: Floats32 = decode(t, shape, s1, s2)[:, -h:].view(b, samples, h, -1).numpy()
+        paths: Floats32 = decode(t, shape, s1, s2)[:, -h:].view(b, samples, h, -1).cpu().numpy()
     return paths

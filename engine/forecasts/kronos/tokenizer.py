@@ -7,10 +7,9 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from engine.forecasts.kronos.config import TokenizerConfig
-from engine.forecasts.kronos.layers import Block, KeysValues, Weights
+from engine.forecasts.kronos.layers import Block, KeysValues, Weights, linear
 
 Tokens = tuple[Tensor, Tensor]  # first and second token of each bar, int64
 
@@ -36,7 +35,7 @@ class Tokenizer:
         self.powers = powers.to(weights["embed.weight"].device)
 
     def _linear(self, name: str, x: Tensor) -> Tensor:
-        return F.linear(x, self.weights[f"{name}.weight"], self.weights[f"{name}.bias"])
+        return linear(x, self.weights[f"{name}.weight"], self.weights[f"{name}.bias"])
 
     def signs(self, z: Tensor) -> Tensor:
         """Return the numbers whose signs are the tokens, (B, T, K), of normalised bars z (B, T, C)."""

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from engine.bars.synthetic import make_bars
-from engine.forecasts.calendar import future_stamps, local_wall_clock, wall_clock
+from engine.forecasts.calendar import future_stamps, local_wall_clock, stamp_rule, wall_clock
 
 
 def us(*texts):
@@ -20,11 +20,28 @@ def texts(ts, unit="m"):
         ("1d", "observed", ["2024-01-06"], ["2024-01-08", "2024-01-09", "2024-01-10"]),
         ("1d", "24/7", ["2024-01-05"], ["2024-01-06", "2024-01-07", "2024-01-08"]),
         ("4h", "24/7", ["2024-01-05T20:00"], ["2024-01-06T00:00", "2024-01-06T04:00", "2024-01-06T08:00"]),
+        ("1d", "weekdays", ["2024-01-05"], ["2024-01-08", "2024-01-09", "2024-01-10"]),
+        (
+            "4h",
+            "weekdays",
+            ["2024-01-05T20:00"],
+            ["2024-01-08T00:00", "2024-01-08T04:00", "2024-01-08T08:00"],
+        ),
     ],
 )
 def test_the_bars_to_come(frame, calendar, stamps, expected):
     found = future_stamps(us(*stamps), frame, calendar, 3)
     assert found.tolist() == us(*expected).tolist()
+
+
+def test_the_bars_to_come_of_an_exchange_know_its_holidays_half_days_and_clock():
+    pytest.importorskip("exchange_calendars")
+    days = future_stamps(us("2024-11-27"), "1d", "XNYS", 3)  # Thanksgiving is the 28th
+    assert texts(days, "D") == ["2024-11-29", "2024-12-02", "2024-12-03"]
+    hours = future_stamps(us("2024-11-29T16:30"), "1h", "XNYS", 3)  # closes at 18:00 UTC
+    assert texts(hours) == ["2024-11-29T17:30", "2024-12-02T14:30", "2024-12-02T15:30"]
+    assert len(future_stamps(us("2024-11-27"), "1d", "XNYS", 40)) == 40
+    assert stamp_rule("1h", "XLON") == "close Europe/London"
 
 
 def session(day, hours):

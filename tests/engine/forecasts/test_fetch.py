@@ -121,6 +121,22 @@ def test_a_file_that_is_no_model_leaves_nothing(client, hub, tmp_path):
     assert not left(tmp_path / "models")
 
 
+def test_a_model_without_a_tokenizer_stands_in_one_folder(hub, client, tmp_path):
+    sizes = {"patch_size": 32, "d_model": 8, "num_heads": 1, "num_layers": 1, "layer_group_size": 1}
+    name = "Datadog/Toto-2.0-4m"
+    for revision, patch in ((REVISION, 32), (PINNED, "32")):
+        there = hub / name / revision
+        there.mkdir(parents=True)
+        (there / "config.json").write_text(json.dumps({**sizes, "patch_size": patch}))
+        shutil.copy(hub / MODEL / REVISION / "model.safetensors", there)
+    models = tmp_path / "models"
+    folder = fetch(name, REVISION, models, print)
+    assert {path.name for path in folder.iterdir()} == {"config.json", "model.safetensors", "manifest.json"}
+    with pytest.raises(ForecastError, match="config.json is no config of Toto 2"):
+        fetch(name, PINNED, models, print)
+    assert [path.name for path in (models / name).iterdir()] == [REVISION]
+
+
 def test_says_which_extra_fetches(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
     with pytest.raises(MissingExtra, match=r'models fetch needs huggingface_hub, .*"nightfold\[kronos\]"'):
@@ -219,7 +235,7 @@ def test_the_command_line_fetches_and_lists(client, tmp_path):
 
 def test_the_package_loads_without_the_extras():
     code = (
-        "import sys; sys.modules.update(safetensors=None, huggingface_hub=None, chronos=None)\n"
+        "import sys; sys.modules.update(safetensors=None, huggingface_hub=None, chronos=None, toto2=None)\n"
         "import engine.forecasts.infer, engine.forecasts.backends, engine.forecasts.fetch, engine.cli\n"
         "assert 'torch' not in sys.modules"
     )

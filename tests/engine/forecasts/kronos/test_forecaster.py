@@ -63,6 +63,34 @@ def test_a_window_is_answered_alike_alone_permuted_and_beside_shorter_ones(backe
         assert np.array_equal(alone.paths[0], together.paths[i]) and alone.reason[0] == together.reason[i]
 
 
+def test_one_request_takes_windows_of_many_symbols_and_lengths(backend):
+    model = backend(horizon=2)
+    kronos = model.build(model.spec, "cpu")
+    alone = [
+        request_of(model, replace(make_bars(seed, 120), symbol=f"S{seed}"), as_of)
+        for seed, as_of in ((2, [35, 119]), (3, [33]), (4, [90, 50, 119]))
+    ]
+    longest = max(one.bars.shape[1] for one in alone)
+
+    def joined(name):
+        parts = []
+        for part in (getattr(one, name) for one in alone):
+            padded = np.zeros((len(part), longest, *part.shape[2:]), dtype=part.dtype)
+            padded[:, longest - part.shape[1] :] = part
+            parts.append(padded)
+        return np.concatenate(parts)
+
+    arrays = {name: joined(name) for name in ("bars", "mask", "stamps")}
+    arrays |= {
+        name: np.concatenate([getattr(one, name) for one in alone]) for name in ("as_of", "future_stamps")
+    }
+    symbols = tuple(name for one in alone for name in one.symbols)
+    together = kronos.run(ForecastRequest(columns=alone[0].columns, symbols=symbols, **arrays))
+    apart = [kronos.run(one) for one in alone]
+    assert np.array_equal(together.paths, np.concatenate([batch.paths for batch in apart]))
+    assert together.reason == sum((batch.reason for batch in apart), ())
+
+
 def test_bars_after_the_as_of_bar_change_nothing(backend):
     model, bars = backend(horizon=2), make_bars(3, 120)
     kronos = model.build(model.spec, "cpu")

@@ -1,6 +1,7 @@
 """Kronos through the stage: settings in, labelled rows out; what is bad writes nothing."""
 
 import json
+from datetime import UTC
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from engine.config_file import load
 from engine.errors import ConfigError
 from engine.stages._forecasts import forecasts
 from engine.stages._prices import prices
+from engine.stages.common import forecast_label
 from engine.stages.verify import forecasts_against_baselines, forecasts_are_ordered
 from engine.stages.workers import run_symbols
 
@@ -99,14 +101,26 @@ def damage(folder, name):
     path.write_bytes(path.read_bytes()[:-8])
 
 
+def pickled(folder):
+    path = folder / "model" / "model.safetensors"
+    path.rename(path.with_name("pytorch_model.bin"))
+
+
+def misspelt(folder):
+    path = folder / "model" / "config.json"
+    path.write_text(path.read_text().replace("learn_te", "lern_te"))
+
+
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
+        (pickled, "holds pytorch_model.bin, a pickled checkpoint, which is refused"),
+        (misspelt, "key 'lern_te' is not known. Closest: learn_te."),
         (lambda folder: (folder / "model/model.safetensors").unlink(), "model.safetensors was not found"),
         (lambda folder: damage(folder, "model/model.safetensors"), "model.safetensors is damaged"),
         (lambda folder: damage(folder, "model/config.json"), "config.json cannot be read"),
     ],
-    ids=["absent", "cut off", "no config"],
+    ids=["pickle", "unknown key", "absent", "cut off", "no config"],
 )
 def test_bad_weights_fail_the_symbol_and_write_nothing(kronos, kronos_folder, tmp_path, spoil, message):
     spoil(kronos_folder)
@@ -115,6 +129,49 @@ def test_bad_weights_fail_the_symbol_and_write_nothing(kronos, kronos_folder, tm
     path.write_text(json.dumps(kronos.raw))
     outcomes = run_symbols(load(path), ["ALFA"], 1, "forecasts", 0, 1, kronos.said.append)
     assert message in outcomes["ALFA"] and kronos.files() == files
+
+
+def test_a_lookback_longer_than_the_context_fails_the_symbol_and_writes_nothing(kronos):
+    kronos.change(forecasts={"lookback": 513})
+    files = kronos.files()
+    with pytest.raises(ConfigError, match="lookback was 513 .* at most 512 bars, the context of the model"):
+        run(kronos)
+    assert kronos.files() == files
+
+
+def test_a_symbol_with_a_bar_that_is_no_number_is_refused_and_the_other_is_forecast(kronos, tmp_path):
+    inbox = kronos.data_dir / "inbox"
+    lines = (inbox / "ALFA.csv").read_text().splitlines()
+    lines[290] = ",".join([*lines[290].split(",")[:2], "nan", *lines[290].split(",")[3:]])
+    (inbox / "BETA.csv").write_text("\n".join(lines) + "\n")
+    path = tmp_path / "nightfold.yaml"
+    path.write_text(json.dumps({**kronos.raw, "symbols": {"ALFA": {}, "BETA": {}}}))
+    read, answered = (
+        run_symbols(load(path), ["BETA", "ALFA"], 1, stage, 2**52, 1, kronos.said.append)
+        for stage in ("prices", "forecasts")
+    )
+    assert "nan" in read["BETA"] and read["ALFA"] == answered["ALFA"] == ""
+    assert "table bars of BETA is not in" in answered["BETA"]
+    assert len(kronos.rows("forecast_inputs")) == 81 and kronos.lake.read("forecasts", "BETA") is None
+
+
+@pytest.mark.parametrize("cutoff", [None, 299], ids=["unknown", "stated"])
+def test_what_the_weights_may_have_seen_ends_at_the_cutoff_or_never(kronos, cutoff):
+    days = kronos.table("bars")["ts"].to_pylist()
+    if cutoff is not None:
+        kronos.change(forecasts={"knowledge_cutoff": days[cutoff].date().isoformat()})
+    run(kronos)
+    label = forecast_label(kronos.lake, "ALFA")
+    stamps = [int(day.replace(tzinfo=UTC).timestamp()) * 1_000_000 for day in days]
+    if cutoff is None:
+        assert {label(stamp) for stamp in stamps} == {"unknown"}
+    else:
+        assert (label(stamps[cutoff]), label(stamps[cutoff + 1])) == ("contaminated", "clean")
+    kronos.change(forecasts={"model": "local", "weights": None, "samples": 32, "lookback": None})
+    if cutoff is None:
+        run(kronos)
+        clean = forecast_label(kronos.lake, "ALFA")  # the local model saw nothing later
+        assert {clean(stamp) for stamp in stamps} == {"clean"}
 
 
 @pytest.mark.parametrize(
