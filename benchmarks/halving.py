@@ -1,7 +1,7 @@
 """What halving loses: the best value each trend study of the sample finds, with and without it.
 
 Run by ``make bench-halving``. Every second outer fold of the four symbols; the same trials budget
-in each arm. A third goes on in batches of 64 and more, half in smaller ones.
+in each arm.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from record import row, write  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[1]
 ARMS = {
-    "a third of the screen goes on": ("halving", 64),
-    "half of it": ("halving", 10**9),
+    "halving": ("halving", 64),
+    "halving without probes": ("halving", 10**9),  # every batch cut as a small one: folds in order of time
     "no pruning": ("none", 64),
 }
 

@@ -1,7 +1,8 @@
 """The search of a rules strategy: what pruning loses, what the screen finds, what recording costs.
 
-Run by ``make bench-search``. 40 sweeps: the trend strategy on ten training windows of each of the
-sample's four symbols. Everything runs in one process on one core.
+Run by ``make bench-search``. 40 sweeps of 200 trials each: with 8 inner folds the trend strategy on
+ten training windows of each of the sample's four symbols, with 32 on all bars of its three long ones;
+what they are and two other sets: search_sweeps.py. Everything runs in one process on one core.
 """
 
 from __future__ import annotations
@@ -9,222 +10,189 @@ from __future__ import annotations
 import statistics
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parent))
 from record import row, write  # noqa: E402
-
-ROOT = Path(__file__).resolve().parents[1]
-WINDOWS, TRIALS = 10, 200
+from search_sweeps import TRIALS, fitter_of, sweeps, task_of, windows  # noqa: E402
 
 
 class TimeUp(Exception):  # noqa: N818
     """Raised to stop a study when its time is used."""
 
 
-def sweeps() -> list:
-    """Return (fitter, train_from, train_to) of 40 training windows."""
-    from engine.config_file import load
-    from engine.features.table import FeatureSet
-    from engine.search.folds import walk_forward
-    from engine.search.rules_fit import RulesFitter
-    from engine.simulation import adjusted_tick
-    from engine.sources import sample
-    from engine.stages.common import execution_of
-    from engine.strategies import registry
+def halved(scores: np.ndarray, fold_bars: int, batch: int, first: float | None = None) -> np.ndarray:
+    """Return after how many folds a study with halving stops each trial of a sweep, shape (trials,).
 
-    settings = load(ROOT / "nightfold.yaml").settings
-    found = []
-    for symbol in settings.symbols:
-        instrument, bars = settings.instrument(symbol), sample(symbol)
-        features = FeatureSet(bars, adjusted_tick(bars, instrument.tick))
-        entry = next(e for e in settings.entries(symbol) if e.strategy == "trend")
-        fitter = RulesFitter(
-            features, registry.get("trend"), entry, execution_of(instrument, entry), settings.seed
-        )
-        folds = walk_forward(len(bars), entry.folds, 0)
-        for number in np.linspace(0, len(folds) - 1, WINDOWS).astype(int):
-            found.append((fitter, folds[number].train_from, folds[number].train_to))
-    return found
+    `first`: share that goes on at the first cut, instead of the default.
+    """
+    from engine.config_sections import Constraints, Leaf, Search
+    from engine.search import study
+    from engine.search.space import Space
+    from engine.search.trial import SpanResult
 
+    count, folds = scores.shape
+    usual = study.share_kept
 
-def task_of(fitter, start: int, stop: int, folds: int, **search):  # noqa: ANN001, ANN003, ANN201
-    """Return the study of one window with other search settings."""
-    from engine.search.folds import inner_spans
-    from engine.search.study import Task
-    from engine.strategies.registry import valid
+    def look_up(configs, start: int, stop: int) -> SpanResult:  # noqa: ANN001
+        rows = [config["row"] for config in configs]
+        zeros, ones = np.zeros(len(rows)), np.ones(len(rows), np.int64)
+        return SpanResult(
+            scores[rows, start // fold_bars], ones, ones, *[zeros] * 6,
+            np.zeros((len(rows), 5), np.int64), np.zeros((len(rows), 4)), [""] * len(rows),
+        )  # fmt: skip
 
-    settings = fitter.entry.search.model_copy(update=search)
-    limits = fitter.entry.constraints.model_copy(update={"min_trades": None, "max_drawdown": None})
-    spans = inner_spans(start, stop, folds)
-    return Task(
-        fitter._evaluate,
-        fitter.space,
-        lambda c: valid(fitter.strategy, c),
-        spans,
-        settings,
-        limits,
+    task = study.Task(
+        look_up,
+        Space({"row": Leaf(type="int", low=0, high=count - 1)}, {}),
+        lambda config: True,
+        [(fold_bars * k, fold_bars * (k + 1)) for k in range(folds)],
+        Search(sampler="grid", screen=0, max_trials=count, batch=batch),
+        Constraints(min_trades=None, max_drawdown=None),
         "bench",
-        f"{fitter.features.bars.symbol} {start}",
+        "0",
     )
+    study.share_kept = lambda rung, size: first if first and rung == 0 else usual(rung, size)
+    try:
+        return np.array([len(trial.scores) for trial in study.run_study(task)])
+    finally:
+        study.share_kept = usual
 
 
-def replay(windows: list, folds: int) -> dict[str, list[tuple[float, float, bool]]]:
-    """Return (bars evaluated, regret in sd, best found) of each rule on each window, from full scores."""
-    from engine.search.pruning import OptunaJudge, loses_race, rungs, survivors
-    from engine.search.study import run_study
+def raced(scores: np.ndarray) -> np.ndarray:
+    """Return the same for the race, trial after trial."""
+    from engine.search.pruning import loses_race
+
+    count, folds = scores.shape
+    done, best = np.full(count, folds), 0
+    for k in range(1, count):
+        lost = (n for n in range(5, folds) if loses_race(scores[k, :n].tolist(), scores[best].tolist()))
+        done[k] = next(lost, folds)
+        if done[k] == folds and scores[k].mean() > scores[best].mean():
+            best = k
+    return done
+
+
+def by_median(scores: np.ndarray) -> np.ndarray:
+    """Return the same for Optuna's median pruner, trial after trial."""
+    from engine.config_sections import Leaf
+    from engine.search.pruning import OptunaJudge
+    from engine.search.space import Space
     from engine.search.trial import Trial
 
-    out: dict[str, list[tuple[float, float, bool]]] = {}
-    for fitter, start, stop in windows:
-        task = task_of(
-            fitter, start, stop, folds, sampler="random", screen=TRIALS, max_trials=1, batch=1, pruner="none"
-        )
-        trials = [t for t in run_study(task) if t.batch == 0]
-        scores = np.array([t.fold_scores for t in trials])
-        fold_bars = min(b - a for a, b in task.spans)
-
-        def halved(batch: int, scores: np.ndarray = scores, fold_bars: int = fold_bars) -> np.ndarray:
-            done = np.full(len(scores), folds)
-            for first in range(0, len(scores), batch):
-                live = list(range(first, min(first + batch, len(scores))))
-                for rung in rungs(folds, fold_bars, len(live)):
-                    kept = survivors(live, [scores[k, :rung].mean() for k in live], batch)
-                    done[[k for k in live if k not in kept]] = rung
-                    live = kept
-            return done
-
-        def raced(scores: np.ndarray = scores) -> np.ndarray:
-            done, best = np.full(len(scores), folds), 0
-            for k in range(1, len(scores)):
-                lost = (
-                    n for n in range(5, folds) if loses_race(scores[k, :n].tolist(), scores[best].tolist())
-                )
-                done[k] = next(lost, folds)
-                if done[k] == folds and scores[k].mean() > scores[best].mean():
-                    best = k
-            return done
-
-        def by_median(task=task, trials=trials, scores=scores) -> np.ndarray:  # noqa: ANN001
-            judge, done = OptunaJudge("median", task.space, [], folds, 0), np.full(len(scores), folds)
-            for k, full in enumerate(trials):
-                trial = Trial(k, 0, full.chosen, full.config)
-                for n in range(1, folds + 1):
-                    trial.fold_scores.append(float(scores[k, n - 1]))
-                    if judge.prunes(trial) and n < folds:
-                        done[k], trial.state = n, "PRUNED"
-                        break
-                trial.value = float(scores[k].mean())
-                judge.close(trial)
-            return done
-
-        means, spread = scores.mean(axis=1), scores.mean(axis=1).std(ddof=1)
-        rules = {
-            "halving, 200 at once": lambda: halved(TRIALS),
-            "halving, batches of 64": lambda: halved(64),
-            "halving, batches of 16": lambda: halved(16),
-            "race": raced,
-            "optuna:median": by_median,
-        }
-        for name, rule in rules.items():
-            done = rule()
-            kept = means[done == folds].max()
-            out.setdefault(name, []).append(
-                (done.sum() / (folds * len(scores)), (means.max() - kept) / spread, bool(kept == means.max()))
-            )
-    return out
+    count, folds = scores.shape
+    space = Space({"row": Leaf(type="int", low=0, high=count - 1)}, {})
+    judge, done = OptunaJudge("median", space, [], folds, 0), np.full(count, folds)
+    for k in range(count):
+        trial = Trial(k, 0, {"row": k}, {"row": k})
+        for n in range(1, folds + 1):
+            trial.fold_scores.append(float(scores[k, n - 1]))
+            if judge.prunes(trial) and n < folds:
+                done[k], trial.state = n, "PRUNED"
+                break
+        trial.value = float(scores[k].mean())
+        judge.close(trial)
+    return done
 
 
-def pruning_rows(windows: list) -> list[dict]:
-    """Return one row a rule and number of folds."""
+def lost(scores: np.ndarray, done: np.ndarray) -> tuple[float, float, float, bool]:
+    """Return share of bars, regret in sd of the trials and in bps a bar, and whether the best was found."""
+    means = scores.mean(axis=1)
+    gap = means.max() - means[done == scores.shape[1]].max()
+    return done.mean() / scores.shape[1], gap / means.std(ddof=1), gap, gap == 0
+
+
+SETS = {
+    "trend": "the trend strategy on the sample",
+    "made": "the trend strategy on made markets, half random walks, half with trends",
+    "average": "crossings of two random averages on the sample, one continuous run",
+}
+
+
+def pruning_rows() -> list[dict]:
+    """Return what each rule costs and loses, for each set of sweeps and number of folds."""
     rows = []
-    for folds, most_bars in ((32, 0.30), (8, 0.55)):
-        for name, found in replay(windows, folds).items():
-            bars, regret, best = (float(np.mean(column)) for column in zip(*found, strict=True))
-            detail = f"{len(found)} sweeps of {TRIALS} trials, {folds} inner folds"
-            goals = name == "halving, 200 at once"
-            rows += [
-                row(
-                    f"{name}, {folds} folds: bars evaluated",
-                    bars,
-                    "share",
-                    most_bars if goals else None,
-                    "lower",
-                    detail,
-                ),
-                row(
-                    f"{name}, {folds} folds: mean regret",
-                    regret,
-                    "sd",
-                    0.1 if goals else None,
-                    "lower",
-                    detail,
-                ),
-                row(
-                    f"{name}, {folds} folds: best found",
-                    100 * best,
-                    "%",
-                    85 if goals else None,
-                    "higher",
-                    detail,
-                ),
-            ]
+    for kind, text in SETS.items():
+        for folds, most_bars in ((32, 0.30), (8, 0.55)):
+            found = sweeps(kind, folds)
+            fold_bars = 125 if folds == 8 else 94
+            rules = {"halving, 200 at once": lambda s, bars=fold_bars: halved(s, bars, TRIALS)}
+            if kind == "trend":
+                rules |= {
+                    "halving, batches of 64": lambda s, bars=fold_bars: halved(s, bars, 64),
+                    "halving, batches of 16": lambda s, bars=fold_bars: halved(s, bars, 16),
+                    "race": raced,
+                    "optuna:median": by_median,
+                }
+            if kind == "trend" and folds == 32:  # the curve: more bars, more found; the default is 3/8
+                for first in (0.25, 0.5, 0.75, 1.0):
+                    rules[f"halving, 200 at once, {first:.0%} past the first cut"] = (
+                        lambda s, bars=fold_bars, first=first: halved(s, bars, TRIALS, first)
+                    )
+            for name, rule in rules.items():
+                bars, regret, bps, best = np.mean([lost(s, rule(s)) for s in found], axis=0)
+                detail = f"{len(found)} sweeps of {TRIALS} trials: {text}; {bps:.3f} bps/bar lost"
+                label, goals = f"{kind}: {name}, {folds} folds", name == "halving, 200 at once"
+                rows += [
+                    row(f"{label}: {what}", value, unit, goal if goals else None, better, detail)
+                    for what, value, unit, goal, better in (
+                        ("bars evaluated", bars, "share", most_bars, "lower"),
+                        ("mean regret", regret, "sd", 0.1, "lower"),
+                        ("best found", 100 * best, "%", 85, "higher"),
+                    )
+                ]
     return rows
 
 
-def phase_rows(windows: list) -> list[dict]:
-    """Return how often the two phases find more than TPE alone in the same time."""
+def phase_rows(found: list) -> list[dict]:
+    """Return how often the two phases find more than TPE alone in the same time.
+
+    Processor time: both run in one thread, and other programs do not count.
+    """
     from engine.search.study import run_study
     from engine.search.trial import best_of
 
-    wins, ties, seconds, sizes = 0, 0, [], []
-    for fitter, start, stop in windows:
-        began = time.perf_counter()
-        two = best_of(run_study(task_of(fitter, start, stop, 8)))
-        budget = time.perf_counter() - began
+    gains, seconds, sizes = [], [], []
+    for draw, (fitter, start, stop) in enumerate(found):
+        began = time.process_time()
+        two = best_of(run_study(task_of(fitter, start, stop, 8, draw)))
+        budget = time.process_time() - began
         kept: list = []
-        began = time.perf_counter()
+        began = time.process_time()
 
         def keep(trials: list, kept: list = kept, began: float = began, budget: float = budget) -> None:
             kept.extend(trials)
-            if time.perf_counter() - began > budget:
+            if time.process_time() - began > budget:
                 raise TimeUp
 
         try:
-            run_study(task_of(fitter, start, stop, 8, screen=0, max_trials=10**6), save=keep, save_bars=1)
+            run_study(
+                task_of(fitter, start, stop, 8, draw, screen=0, max_trials=10**6), save=keep, save_bars=1
+            )
         except TimeUp:
             pass
-        alone = best_of(kept)
-        wins += two.value > alone.value
-        ties += two.value == alone.value
+        gains.append(two.value - best_of(kept).value)
         seconds.append(budget)
         sizes.append(len(kept))
     detail = (
-        f"{len(windows)} sweeps, {ties} ties, {statistics.mean(seconds):.2f} s each; TPE alone tries "
-        f"{statistics.mean(sizes):.0f} configurations in it"
+        f"{len(found)} sweeps, {gains.count(0.0)} ties, {statistics.mean(seconds):.2f} s each; TPE alone "
+        f"tries {statistics.mean(sizes):.0f} configurations, finds {statistics.mean(gains):.2f} bps/bar less"
     )
-    return [
-        row(
-            "two phases find more than TPE alone in the same time",
-            100 * wins / len(windows),
-            "%",
-            80,
-            "higher",
-            detail,
-        )
-    ]
+    share = 100 * sum(gain > 0 for gain in gains) / len(gains)
+    return [row("two phases find more than TPE alone in the same time", share, "%", 80, "higher", detail)]
 
 
-def cost_rows(windows: list) -> list[dict]:
+def cost_rows(found: list) -> list[dict]:
     """Return the rate of the screen with recording, what the sampler costs, and how fast a study resumes."""
     from engine.search import sampling
     from engine.search.ledger import from_rows, to_rows
     from engine.search.study import run_study
     from engine.stages.common import to_table
 
-    fitter, start, stop = windows[0]
+    fitter, start, stop = found[0]
     common = {
         "symbol": "AAPL",
         "strategy": "trend",
@@ -278,13 +246,63 @@ def cost_rows(windows: list) -> list[dict]:
     ]
 
 
+def saving_rows() -> list[dict]:
+    """Return what cutting a run into spans costs, and what halving costs and saves on long series."""
+    from engine.bars.synthetic import make_bars
+    from engine.search import sampling, study
+    from engine.search.trial import Trial
+
+    fitter = fitter_of("AAPL", make_bars(1, 100_250))
+    configs = [
+        fitter.space.config(point)
+        for point in sampling.screen(fitter.space, lambda c: c["fast"] < c["slow"], 10_000, 0)
+    ]
+
+    def spent(spans: list[tuple[int, int]]) -> float:
+        began = time.process_time()
+        for start, stop in spans:
+            fitter._evaluate(configs, start, stop)
+        return time.process_time() - began
+
+    spent([(250, 2250)])
+    whole, cut = (min(spent(spans) for _ in range(3)) for spans in (
+        [(250, 2250)], [(250 + 500 * k, 750 + 500 * k) for k in range(4)]))  # fmt: skip
+
+    def batch_of(trials: int, folds: int, bars: int, pruner: str) -> tuple[float, float]:
+        """Return seconds of one batch: all of it, and the compiled simulator's part."""
+        inside = [0.0]
+
+        def timed(configs, start: int, stop: int):  # noqa: ANN001, ANN202
+            began = time.process_time()
+            result = fitter._evaluate(configs, start, stop)
+            inside[0] += time.process_time() - began
+            return result
+
+        task = replace(task_of(fitter, 250, 250 + bars, folds, pruner=pruner), evaluate=timed)
+        batch = [Trial(k, 0, config, config) for k, config in enumerate(configs[:trials])]
+        began = time.process_time()
+        study._evaluate_batch(task, batch, [])
+        return time.process_time() - began, inside[0]
+
+    total, inside = min(batch_of(200, 8, 100_000, "halving") for _ in range(3))
+    full, halving = (batch_of(10_000, 32, 32_000, pruner)[0] for pruner in ("none", "halving"))
+    return [
+        row("a run cut into spans of 500 bars costs more", 100 * (cut / whole - 1), "%", 5, "lower",
+            "10,000 configurations, 2,000 bars; each span starts flat and has metrics of its own"),
+        row("a study's own work beside the simulator", 100 * (total / inside - 1), "%", 2, "lower",
+            "200 trials, 8 inner folds of 12,500 bars, halving; without drawing the points"),
+        row("halving takes so much less processor time", full / halving, "x", 2, "higher",
+            f"10,000 configurations, 32 inner folds of 1,000 bars; {full:.1f} s without"),
+    ]  # fmt: skip
+
+
 def main() -> None:
     import pipelines  # noqa: F401  (points numba at its cache)
     from engine import kernel_cache
 
     kernel_cache.warm()
-    windows = sweeps()
-    write("search", cost_rows(windows) + phase_rows(windows) + pruning_rows(windows))
+    found = windows()
+    write("search", cost_rows(found) + saving_rows() + phase_rows(found) + pruning_rows())
 
 
 if __name__ == "__main__":

@@ -14,6 +14,8 @@ from engine.search.study import Save
 from engine.search.trial import Trial
 
 Progress = Callable[[str], None]
+Clock = Callable[[], float]
+"""Seconds from any moment on; ``search.timeout`` needs one."""
 Config = dict[str, Any]
 
 
@@ -47,6 +49,10 @@ class Fit:
         Rows for the ledger; empty for a solver.
     regret : float
         What a levels fit earns less than the raw exact optimum of its window, bps per bar; NaN for others.
+    ended : str
+        Why a study ended before its trials were used up; empty where it did not.
+    inert : str
+        Parameters whose values made no difference to the trades, joined by commas.
     """
 
     policy: str
@@ -62,6 +68,8 @@ class Fit:
     selected: bool
     trials: list[Trial] = field(default_factory=list)
     regret: float = math.nan
+    ended: str = ""
+    inert: str = ""
 
 
 class Fitter(Protocol):
@@ -88,11 +96,13 @@ class Fitter(Protocol):
         *,
         told: Sequence[Mapping[str, Any]] = (),
         save: Save | None = None,
+        clock: Clock | None = None,
     ) -> list[Fit]:
         """Return one fit a policy, exactly one of them selected.
 
         ``told`` are the ledger's rows of this very study, left by a run that was killed; ``save``
-        is given finished trials now and then. A solver needs neither.
+        is given finished trials now and then; ``clock`` is what a time limit is measured by. A solver
+        needs none of them.
         """
         ...
 

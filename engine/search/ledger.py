@@ -11,7 +11,7 @@ import numpy as np
 
 from engine.lake.records import canonical
 from engine.search.space import Space
-from engine.search.trial import Trial, best_of
+from engine.search.trial import GATES, Trial, best_of, blocked_by
 
 
 def to_rows(trials: Sequence[Trial], common: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -23,9 +23,10 @@ def to_rows(trials: Sequence[Trial], common: Mapping[str, Any]) -> list[dict[str
         Of one study, in trial order.
     common : mapping
         The columns that all rows share: symbol, strategy, fold, study_id, data_id,
-        config_hash, seed.
+        config_hash, seed; and config, which the first trial of a study alone keeps.
     """
-    return [{**common, **_row(trial)} for trial in trials]
+    later = {**common, "config": None}
+    return [{"config": None, **(later if trial.number else common), **_row(trial)} for trial in trials]
 
 
 def from_rows(rows: Sequence[Mapping[str, Any]], space: Space) -> list[Trial]:
@@ -58,6 +59,10 @@ def _trial(row: Mapping[str, Any], space: Space) -> Trial:
         trades_hash=row["trades_hash"],
         constraints=json.loads(row["constraints"]),
         duplicate_of=row["duplicate_of"],
+        signals=row["signals"],
+        blocked=np.array([json.loads(row["blocked"])[gate] for gate in GATES], np.int64),
+        reported={step["bars"]: step["value"] for step in row["reported"]},
+        error=row["error"],
     )
 
 
@@ -73,7 +78,7 @@ def _row(trial: Trial) -> dict[str, Any]:
         "trades_hash": trial.trades_hash,
         "value": trial.value,
         "fold_scores": trial.fold_scores,
-        "folds_done": len(trial.fold_scores),
+        "folds_done": len(trial.scores),
         "pruned_step": trial.pruned_step,
         "bars_done": trial.bars_done,
         "trades": trial.trades,
@@ -84,6 +89,10 @@ def _row(trial: Trial) -> dict[str, Any]:
         "kurt": kurtosis,
         "constraints": canonical(trial.constraints),
         "duplicate_of": trial.duplicate_of,
+        "signals": trial.signals,
+        "blocked": canonical(blocked_by([trial])),
+        "reported": [{"bars": bars, "value": value} for bars, value in trial.reported.items()],
+        "error": trial.error,
         "summary": None,
     }
 

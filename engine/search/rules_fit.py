@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any
@@ -11,14 +12,18 @@ import numpy as np
 import numpy.typing as npt
 
 from engine.config import Strategy, plain
+from engine.config_sections import Search
+from engine.errors import ConfigError, SearchError
 from engine.features.table import FeatureSet
 from engine.lake.records import canonical, code_id, digest
-from engine.search.fit import Config, Fit, Progress, bars_sha
+from engine.search.fit import Clock, Config, Fit, Progress, bars_sha
 from engine.search.folds import inner_spans
+from engine.search.inert import inert_parameters
 from engine.search.ledger import from_rows, summary
 from engine.search.sampling import at
 from engine.search.space import Space, Value, make_space
-from engine.search.study import HOW, Save, Task, run_study
+from engine.search.study import HOW, Save, ended, run_study
+from engine.search.task import Task, Watch
 from engine.search.trial import GATES, SpanResult
 from engine.simulation import Execution, SweepResult, sweep
 from engine.strategies.params import Params
@@ -100,6 +105,7 @@ class RulesFitter:
         self.execution = replace(execution, close_at_end=True)  # every inner fold ends flat
         self.space = make_space(strategy.parameters, entry.parameters, search_all=entry.search.search_all)
         self.objective = objective_of(strategy, self.space, entry.search.objective, execution.size)
+        refuse_report(entry.search, self.objective, strategy)
         self.config: Config = {
             "strategy": entry.strategy,
             "searched": {name: plain(leaf) for name, leaf in self.space.searched.items()},
@@ -135,21 +141,25 @@ class RulesFitter:
         *,
         told: Sequence[Mapping[str, Any]] = (),
         save: Save | None = None,
+        clock: Clock | None = None,
     ) -> list[Fit]:
-        """Search the window; the best feasible trial is frozen."""
-        spans = inner_spans(train_from, train_to, self.entry.folds.inner_folds)
-        task = Task(
-            self._evaluate,
-            self.space,
-            lambda config: valid(self.strategy, config),
-            spans,
-            self.entry.search,
-            self.entry.constraints,
-            self.study_id(train_from, train_to),
-            canonical([self.seed, *self._place(train_from, train_to)]),
+        """Search the window; the best feasible trial is frozen.
+
+        Raises
+        ------
+        SearchError
+            As `run_study`; or the settings limit the time and there is no clock.
+        """
+        task = self.task(train_from, train_to)
+        out_of_time = _Limit(task.search.timeout_s, clock)
+        trials = run_study(
+            task, told=from_rows(told, self.space), save=save, progress=progress, out_of_time=out_of_time
         )
-        trials = run_study(task, told=from_rows(told, self.space), save=save, progress=progress)
+        late = f"search.timeout {task.search.timeout} after {len(trials)} trials" if out_of_time.met else ""
+        if late:
+            progress(f"study {task.study_id} ended: {late}")
         count, pruned, best = summary(trials)
+        spans = task.spans
         return [
             Fit(
                 policy="",
@@ -164,8 +174,24 @@ class RulesFitter:
                 status="no_candidate" if best is None else "ok",
                 selected=True,
                 trials=trials,
+                ended=late or ended(task, trials),
+                inert=", ".join(inert_parameters(trials)),
             )
         ]
+
+    def task(self, train_from: int, train_to: int) -> Task:
+        """Return the study of a window."""
+        return Task(
+            self._evaluate,
+            self.space,
+            lambda config: valid(self.strategy, config),
+            inner_spans(train_from, train_to, self.entry.folds.inner_folds),
+            self.entry.search,
+            self.entry.constraints,
+            self.study_id(train_from, train_to),
+            canonical([self.seed, *self._place(train_from, train_to)]),
+            self.objective,
+        )
 
     def _growth(self, config: Mapping[str, Value], spans: Sequence[tuple[int, int]]) -> float:
         """Return the mean log growth of one configuration over the inner folds, whatever was maximised."""
@@ -175,9 +201,34 @@ class RulesFitter:
         ]
         return math.fsum(float(score[0]) for score in scores) / len(scores)
 
-    def _evaluate(self, configs: Sequence[Mapping[str, Value]], start: int, stop: int) -> SpanResult:
-        result = sweep(self.features, self.strategy, configs, self.execution, start=start, stop=stop)
+    def _evaluate(
+        self, configs: Sequence[Mapping[str, Value]], start: int, stop: int, watch: Watch | None = None, /
+    ) -> SpanResult:
+        if watch is None:
+            result = sweep(self.features, self.strategy, configs, self.execution, start=start, stop=stop)
+        else:
+            with warnings.catch_warnings():  # chunks of fewer bars than are fast are the settings' choice
+                warnings.simplefilter("ignore", UserWarning)
+                result = sweep(
+                    self.features, self.strategy, configs, self.execution,
+                    start=start, stop=stop, chunk=watch.every, on_chunk=watch.look,
+                )  # fmt: skip
         return _span_result(result, self.execution.initial_cash, self.objective)
+
+
+class _Limit:
+    """Says whether a study has used up its time; ``met`` once it has."""
+
+    def __init__(self, seconds: float | None, clock: Clock | None) -> None:
+        if seconds is not None and clock is None:
+            raise SearchError("search.timeout is set, but no clock was given; expected fit(..., clock=...)")
+        self.seconds, self.clock, self.met = seconds, clock, False
+        self.began = clock() if clock is not None else 0.0
+
+    def __call__(self) -> bool:
+        if self.seconds is not None and self.clock is not None:
+            self.met = self.clock() - self.began >= self.seconds
+        return self.met
 
 
 def objective_of(strategy: StrategyClass, space: Space, asked: str, size: Size) -> str:
@@ -190,6 +241,25 @@ def objective_of(strategy: StrategyClass, space: Space, asked: str, size: Size) 
     if asked != "auto":
         return asked
     return "sharpe" if size_is_searched(strategy, space, size) else "log_growth"
+
+
+def refuse_report(search: Search, objective: str, strategy: StrategyClass) -> None:
+    """Refuse ``search.report`` in bars where the value of a trial is not known at every bar.
+
+    Raises
+    ------
+    ConfigError
+        The objective is none of growth, or the strategy is a function of bars, run one by one.
+    """
+    if search.report_bars is None:
+        return
+    if strategy.kind == "bars":
+        why = f"strategy {strategy.name} is of kind bars, run one trial after the other"
+    elif objective not in ("log_growth", "roi"):
+        why = f"objective auto is {objective} here, as a searched parameter sets the size"
+    else:
+        return
+    raise ConfigError(f"search.report {search.report}: {why}. Set search.report: folds")
 
 
 def size_is_searched(strategy: StrategyClass, space: Space, default: Size) -> bool:

@@ -27,6 +27,7 @@ Chosen = dict[str, Value]
 Valid = Callable[[Mapping[str, Value]], bool]
 STARTUP_TRIALS = 10  # drawn at random before the model of TPE has a say
 MOST_SEEN = 256  # trials that TPE learns from
+REACH = 0.1  # of a parameter's range: how far from a centre `near` looks
 
 
 def batch_seed(seeded_by: str, batch_no: int) -> int:
@@ -87,6 +88,59 @@ def at(leaf: Leaf, u: float) -> Value:
         return low + u * (high - low)
     drawn = low + math.floor(u * (round((high - low) / step) + 1)) * step
     return int(drawn) if whole else min(drawn, high)
+
+
+def near(space: Space, valid: Valid, centres: Sequence[Chosen], size: int, seed: int) -> list[Chosen]:
+    """Return up to ``size`` distinct valid points within a tenth of each parameter's range of the centres.
+
+    Parameters
+    ----------
+    space : Space
+        What is searched. A categorical parameter mostly keeps its choice.
+    valid : callable
+        Whether a configuration meets the strategy's relations.
+    centres : sequence of dict
+        Points to look around, by turns. At most eight times ``size`` are drawn.
+    size, seed : int
+        Points wanted, and what seeds the draws.
+    """
+    leaves = space.searched
+    draws = np.random.default_rng(seed).random((8 * size, len(leaves), 2)).tolist()
+    found: dict[str, Chosen] = {}
+    for draw, centre in zip(draws, itertools.cycle(centres), strict=False):
+        chosen = {
+            name: _moved(leaf, centre[name], *u) for (name, leaf), u in zip(leaves.items(), draw, strict=True)
+        }
+        if valid(space.config(chosen)):
+            found.setdefault(digest(chosen, 16), chosen)
+        if len(found) == size:
+            break
+    return list(found.values())
+
+
+def _moved(leaf: Leaf, value: Value, u: float, v: float) -> Value:
+    if leaf.choices is not None:
+        return value if u > REACH else at(leaf, v)
+    return at(leaf, min(max(place(leaf, value) + REACH * (2 * u - 1), 0.0), math.nextafter(1.0, 0.0)))
+
+
+def place(leaf: Leaf, value: Value) -> float:
+    """Return where in [0, 1] a number lies in its range: `at` gives it back.
+
+    >>> place(Leaf(type="float", low=0.0, high=10.0), 2.5)
+    0.25
+    """
+    low, high, x = float(leaf.low or 0.0), float(leaf.high or 0.0), float(value)
+    whole = leaf.type == "int"
+    if high <= low:
+        return 0.0
+    if leaf.log:
+        top = math.log(high + 1) if whole else math.log(high)
+        return (math.log(x + 0.5 if whole else x) - math.log(low)) / (top - math.log(low))
+    step = leaf.step or (1.0 if whole else None)
+    if step is None:
+        return (x - low) / (high - low)
+    return (round((x - low) / step) + 0.5) / (round((high - low) / step) + 1)
 
 
 def grid(space: Space) -> list[Chosen]:
@@ -155,16 +209,15 @@ def seen_by_sampler(told: Sequence[Trial]) -> list[Trial]:
 
 
 def frozen(trial: Trial, distributions: dict[str, Any]) -> FrozenTrial:
-    """Return a finished trial in Optuna's form, with the mean score after each fold."""
+    """Return a finished trial in Optuna's form, with the mean score after its last fold."""
     import optuna
 
     states = optuna.trial.TrialState
-    steps = np.cumsum(trial.fold_scores) / np.arange(1, len(trial.fold_scores) + 1)
     return optuna.trial.create_trial(
         state=states[trial.state],
         value=trial.value if trial.state == "COMPLETE" else None,
         params=dict(trial.chosen),
         distributions=distributions,
-        intermediate_values={step: float(value) for step, value in enumerate(steps, 1)},
+        intermediate_values={len(trial.scores): trial.value},
         constraints=dict(sorted(trial.constraints.items())) or None,
     )

@@ -1,4 +1,4 @@
-"""One Optuna study in two phases: a quasi-random screen, then batches of a sampler's own choice.
+"""One study in two phases: a quasi-random screen with a look around its best, then a sampler's own choice.
 
 A batch is evaluated in lockstep over the inner folds, cut by the pruner, and kept in trial order.
 What a batch does follows from the trials before it alone, so a study that was killed goes on from
@@ -7,55 +7,40 @@ its finished batches to the same end.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 
-from engine.config_sections import Constraints, Search
-from engine.errors import SearchError
+from engine.config_sections import Search
+from engine.errors import SearchError, SimulationError
 from engine.search import sampling
-from engine.search.pruning import OptunaJudge, loses_race, rungs, survivors
-from engine.search.space import Space, Value
-from engine.search.trial import SpanResult, Trial, best_of, blocked_by, classify, doomed
+from engine.search.adding import error_of
+from engine.search.by_bars import run_by_bars
+from engine.search.pruning import (
+    MIN_BATCH,
+    OptunaJudge,
+    fold_order,
+    known_scores,
+    loses_race,
+    probe_count,
+    rungs,
+    share_kept,
+    survivors,
+)
+from engine.search.tally import Tally
+from engine.search.task import Task
+from engine.search.trial import Trial, best_of, blocked_by, classify, doomed
 
-Evaluate = Callable[[Sequence[Mapping[str, Value]], int, int], SpanResult]
+__all__ = ["HOW", "Save", "Task", "ended", "run_study"]
+
 Save = Callable[[Sequence[Trial]], None]
+Cut = Callable[[int, Sequence[Trial]], Sequence[int]]  # (inner folds done, running) -> numbers to stop
 
 HOW = ("mode", "max_concurrent")  # settings of a search that change no trial
 SAVE_BARS = 2_000_000_000  # bars evaluated between two saves: some ten seconds of work
 MOST_DUPLICATES = 200  # in a row: the space is exhausted
+MOST_ERRORS = 5  # in a row: a broken strategy
 SILENT_TRIALS = 25  # trials without any trade that end a study
-
-
-@dataclass(frozen=True)
-class Task:
-    """What a study is about; nothing in it changes while it runs.
-
-    Parameters
-    ----------
-    evaluate : callable
-        ``(configs, start, stop) -> SpanResult`` over the bars [start, stop).
-    space : Space
-        What is searched; with nothing to search one trial is run.
-    valid : callable
-        Whether a configuration meets the strategy's declared relations.
-    spans : sequence of (int, int)
-        Inner folds, bar indices; each starts flat.
-    search, constraints : Search, Constraints
-        Settings of the study.
-    study_id : str
-        Names the study in messages.
-    seeded_by : str
-        With the batch's number it seeds every draw.
-    """
-
-    evaluate: Evaluate
-    space: Space
-    valid: sampling.Valid
-    spans: Sequence[tuple[int, int]]
-    search: Search
-    constraints: Constraints
-    study_id: str
-    seeded_by: str
+NEAR_BATCHES, NEAR_PART = 4, 16  # after the screen: so many batches of its 16th near its best
+CENTRES = 8  # the best points that they look around
 
 
 def run_study(
@@ -65,6 +50,7 @@ def run_study(
     save: Save | None = None,
     save_bars: int = SAVE_BARS,
     progress: Callable[[str], None] = lambda text: None,
+    out_of_time: Callable[[], bool] = lambda: False,
 ) -> list[Trial]:
     """Search one training part.
 
@@ -80,6 +66,8 @@ def run_study(
         Bars that must have been evaluated between two saves.
     progress : callable
         Told a line where `save` is due, and why a study ended early.
+    out_of_time : callable
+        Asked before every batch but the first; true ends the study there.
 
     Returns
     -------
@@ -89,7 +77,8 @@ def run_study(
     Raises
     ------
     SearchError
-        The best trial, run again alone, does not give the same scores.
+        The best trial, run again alone, does not give the same scores; or the strategy raised in five
+        trials in a row.
     """
     trials = list(told)
     unsaved, bars = len(trials), 0
@@ -98,14 +87,14 @@ def run_study(
         if why:
             progress(f"study {task.study_id} ended after {len(trials)} trials: {why}")
         chosen = [] if why else _next_batch(task, trials)
-        if not chosen:
+        if not chosen or (trials and out_of_time()):
             break
         batch_no = trials[-1].batch + 1 if trials else 0
         batch = [
             Trial(len(trials) + i, batch_no, params, task.space.config(params))
             for i, params in enumerate(chosen)
         ]
-        _evaluate_batch(task, batch, trials)
+        batch = _run_batch(task, batch, trials)
         trials += batch
         bars += sum(trial.bars_done for trial in batch)
         if bars >= save_bars:
@@ -119,7 +108,7 @@ def run_study(
 
 def ended(task: Task, trials: Sequence[Trial]) -> str:
     """Return why a study ends before its trials are used up, or an empty text."""
-    ran = [trial for trial in trials if trial.fold_scores and trial.duplicate_of is None]
+    ran = [trial for trial in trials if trial.ran]
     if len(ran) >= SILENT_TRIALS and not any(trial.trades for trial in ran):
         signals = sum(trial.signals for trial in ran)
         gates = ", ".join(f"{name} {count}" for name, count in blocked_by(ran).items())
@@ -136,78 +125,161 @@ def _next_batch(task: Task, trials: Sequence[Trial]) -> list[sampling.Chosen]:
         return [] if trials else [{}]
     if search.sampler == "grid":
         return sampling.grid(space)[len(trials) : len(trials) + search.batch]
-    screened = search.screen > 0
-    seed = sampling.batch_seed(task.seeded_by, trials[-1].batch + 1 if trials else 0)
-    if screened and not trials:
+    batch_no = trials[-1].batch + 1 if trials else 0
+    seed = sampling.batch_seed(task.seeded_by, batch_no)
+    if search.screen > 0 and not trials:
         return sampling.screen(space, task.valid, search.screen, seed) or sampling.ask(
             space, search, [], search.batch, seed
         )
-    told = [trial for trial in trials if not (screened and trial.batch == 0)]
+    near = near_batches(search, trials)
+    if 1 <= batch_no <= near:
+        best = sorted((t for t in trials if t.feasible), key=lambda t: (-t.value, t.number))
+        centres = [trial.chosen for trial in best[:CENTRES]]
+        return sampling.near(space, task.valid, centres, search.screen // NEAR_PART, seed) or centres[:1]
+    told = [trial for trial in trials if search.screen == 0 or trial.batch > near]
     left = search.max_trials - sum(trial.duplicate_of is None for trial in told)
     return sampling.ask(space, search, trials, min(search.batch, left), seed) if left > 0 else []
 
 
+def _run_batch(task: Task, batch: list[Trial], earlier: list[Trial]) -> list[Trial]:
+    """Run a batch; where the strategy raises, run the others again without the trials that it raised in.
+
+    Raises
+    ------
+    SearchError
+        It raised in five trials in a row: the strategy is broken, not a choice of parameters.
+    """
+    try:
+        _evaluate_batch(task, batch, earlier)
+        return batch
+    except SimulationError:
+        again = [Trial(t.number, t.batch, t.chosen, t.config) for t in batch]
+        for trial in again:
+            trial.error = error_of(task, trial)
+            if trial.error is not None:
+                trial.state, trial.outcome = "FAIL", "ERROR"
+        if not any(trial.error for trial in again):
+            raise  # no trial raises alone: a result that depends on the batch
+    _evaluate_batch(task, again, earlier)
+    in_a_row = 0
+    for trial in [*earlier, *again]:
+        if trial.duplicate_of is None and trial.outcome != "INVALID_PARAMS":
+            in_a_row = in_a_row + 1 if trial.outcome == "ERROR" else 0
+        if in_a_row == MOST_ERRORS:
+            raise SearchError(
+                f"study {task.study_id}: {MOST_ERRORS} trials in a row failed, trial {trial.number} the last "
+                f"of them: {trial.error}"
+            )
+    return again
+
+
+def near_batches(search: Search, trials: Sequence[Trial]) -> int:
+    """Return how many batches after the screen look around the best points so far.
+
+    They cost as little as the screen and find what it lies too far apart for. None without TPE, where
+    nothing in the screen was feasible, or where a batch would be too small to be halved.
+    """
+    guided = search.sampler == "tpe" and search.screen // NEAR_PART >= MIN_BATCH
+    return NEAR_BATCHES if guided and any(t.feasible for t in trials if t.batch == 0) else 0
+
+
 def _evaluate_batch(task: Task, batch: list[Trial], earlier: list[Trial]) -> None:
     first = {trial.key: trial for trial in reversed(earlier) if trial.duplicate_of is None}
-    live: dict[int, Trial] = {}
+    live: list[Trial] = []
     copies: list[Trial] = []
     for trial in batch:
+        if trial.outcome == "ERROR":
+            if trial.key in first:
+                copies.append(trial)
+            else:
+                first[trial.key] = trial
+            continue
         if not task.valid(trial.config):
             trial.state, trial.outcome = "FAIL", "INVALID_PARAMS"
         elif trial.key in first:
             copies.append(trial)
         else:
-            first[trial.key] = live[trial.number] = trial
-    cut = _pruner(task, len(batch), earlier)
-    for step, (start, stop) in enumerate(task.spans, 1):
-        running = list(live.values())
-        if not running:
-            break
-        result = task.evaluate([trial.config for trial in running], start, stop)
-        for index, trial in enumerate(running):
-            trial.add(result, index, stop - start)
-        if step == len(task.spans):
-            break
-        for number in cut(step, running):
-            trial = live.pop(number)
-            trial.state, trial.outcome, trial.pruned_step = "PRUNED", "PRUNED", step
-    for trial in batch:
-        if trial.fold_scores:
-            classify(trial, task.constraints)
+            first[trial.key] = trial
+            live.append(trial)
+    if task.search.report_bars is not None:
+        run_by_bars(task, live, len(batch), earlier)
+    else:
+        _run_by_folds(task, live, len(batch), earlier)
+    for trial in live:
+        classify(trial, task.constraints)
     for trial in copies:
         trial.copy_of(first[trial.key])
 
 
-def _pruner(
-    task: Task, batch: int, earlier: Sequence[Trial]
-) -> Callable[[int, Sequence[Trial]], Sequence[int]]:
-    """Return the function that names the trials to stop after an inner fold."""
-    name, folds = task.search.pruner, len(task.spans)
-    if name == "halving":
-        cuts = rungs(folds, min(stop - start for start, stop in task.spans), batch)
+def _run_by_folds(task: Task, live: list[Trial], batch: int, earlier: Sequence[Trial]) -> None:
+    """Run trials over the inner folds, cut between two of them."""
+    tally = Tally(live, [stop - start for start, stop in task.spans])
+    folds = list(range(len(task.spans)))
+    if task.search.pruner == "halving" and rungs(len(folds), _fold_bars(task), batch):
+        known = known_scores(earlier)
+        probes = [] if known else live[: probe_count(batch)]
+        _run(task, tally, probes, folds, lambda step, running: [])
+        tally.score(probes)
+        known += [trial.scores for trial in probes]
+        order = fold_order(known) if known else folds
+        _run(task, tally, live[len(probes) :], order, _halving(task, tally, batch))
+    else:
+        _run(task, tally, live, folds, _pruner(task, tally, earlier))
+    tally.close(live)
 
-        def halve(step: int, running: Sequence[Trial]) -> Sequence[int]:
-            if step not in cuts:
-                return []
-            means = [-float("inf") if doomed(t, task.constraints) else t.value for t in running]
-            numbers = [trial.number for trial in running]
-            return sorted(set(numbers) - set(survivors(numbers, means, batch)))
 
-        return halve
+def _run(task: Task, tally: Tally, running: list[Trial], order: Sequence[int], cut: Cut) -> None:
+    """Run trials on the inner folds in the order given; who is cut stops there."""
+    for step, fold in enumerate(order, 1):
+        if not running:
+            return
+        tally.add(fold, running, task.evaluate([trial.config for trial in running], *task.spans[fold]))
+        stopped = set() if step == len(order) else set(cut(step, running))
+        for trial in running:
+            if trial.number in stopped:
+                trial.state, trial.outcome, trial.pruned_step = "PRUNED", "PRUNED", step
+        running = [trial for trial in running if trial.number not in stopped]
+
+
+def _fold_bars(task: Task) -> int:
+    return min(stop - start for start, stop in task.spans)
+
+
+def _halving(task: Task, tally: Tally, batch: int) -> Cut:
+    """Return the function that names the trials that halving stops after so many inner folds."""
+    cuts = rungs(len(task.spans), _fold_bars(task), batch)
+
+    def halve(step: int, running: Sequence[Trial]) -> Sequence[int]:
+        if step not in cuts:
+            return []
+        tally.score(running)
+        means = [-float("inf") if doomed(t, task.constraints) else t.value for t in running]
+        numbers = [trial.number for trial in running]
+        kept = survivors(numbers, means, share_kept(cuts.index(step), batch))
+        return sorted(set(numbers) - set(kept))
+
+    return halve
+
+
+def _pruner(task: Task, tally: Tally, earlier: Sequence[Trial]) -> Cut:
+    """Return the function that names the trials that another pruner stops after an inner fold."""
+    name = task.search.pruner
     if name == "race":
         incumbent = best_of(earlier)
 
         def race(step: int, running: Sequence[Trial]) -> Sequence[int]:
             if incumbent is None:
                 return []
-            return [t.number for t in running if loses_race(t.fold_scores, incumbent.fold_scores)]
+            tally.score(running)
+            return [t.number for t in running if loses_race(t.scores, incumbent.scores)]
 
         return race
     if name.startswith("optuna:"):
         seed = sampling.batch_seed(task.seeded_by, earlier[-1].batch + 1 if earlier else 0)
-        judge = OptunaJudge(name.removeprefix("optuna:"), task.space, earlier, folds, seed)
+        judge = OptunaJudge(name.removeprefix("optuna:"), task.space, earlier, len(task.spans), seed)
 
         def ask_optuna(step: int, running: Sequence[Trial]) -> Sequence[int]:
+            tally.score(running)
             return [trial.number for trial in running if judge.prunes(trial)]
 
         return ask_optuna

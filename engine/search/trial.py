@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -41,8 +40,11 @@ class Trial:
     """One configuration and how far it went; a row of the ledger.
 
     ``state`` is COMPLETE, PRUNED or FAIL; ``outcome`` says why: VALID, CONSTRAINT,
-    ZERO_TRADES_NO_SIGNAL, ZERO_TRADES_BLOCKED, PRUNED, INVALID_PARAMS, INVALID_NUMERIC
-    or DUPLICATE. ``value`` is the mean of ``fold_scores``, in units of the objective.
+    ZERO_TRADES_NO_SIGNAL, ZERO_TRADES_BLOCKED, PRUNED, INVALID_PARAMS, INVALID_NUMERIC, ERROR
+    or DUPLICATE. ``fold_scores`` holds the inner folds in order of time, None where one was not run
+    (None at the end is left out); ``value`` is the mean of those that were, in units of the objective;
+    of a trial that was cut inside a fold the value reported there. ``reported`` holds what was reported
+    after so many scored bars, where the study reports by bars; ``error`` is what the strategy raised.
     """
 
     number: int
@@ -52,7 +54,7 @@ class Trial:
     state: str = "COMPLETE"
     outcome: str = "VALID"
     value: float = math.nan
-    fold_scores: list[float] = field(default_factory=list)
+    fold_scores: list[float | None] = field(default_factory=list)
     pruned_step: int | None = None
     bars_done: int = 0
     trades: int = 0
@@ -68,41 +70,40 @@ class Trial:
     trades_hash: str = ""  # of every fill on every span done
     constraints: dict[str, float] = field(default_factory=dict)
     duplicate_of: int | None = None
+    reported: dict[int, float] = field(default_factory=dict)
+    error: str | None = None
 
     def __post_init__(self) -> None:
         """Name the effective configuration once."""
         self.key = digest(self.config, 16)
 
     @property
+    def scores(self) -> list[float]:
+        """Return the scores of the inner folds that were run, in order of time."""
+        return [score for score in self.fold_scores if score is not None]
+
+    @property
     def feasible(self) -> bool:
         """Say whether the trial may be chosen."""
         return self.state == "COMPLETE" and all(value <= 0 for value in self.constraints.values())
 
-    def add(self, result: SpanResult, index: int, bars: int) -> None:
-        """Add the result of one inner fold."""
-        self.fold_scores.append(float(result.score[index]))
-        self.value = math.fsum(self.fold_scores) / len(self.fold_scores)
-        before, self.bars_done = self.bars_done, self.bars_done + bars
-        self.trades += int(result.trades[index])
-        self.signals += int(result.signals[index])
-        self.gross_profit += float(result.gross_profit[index])
-        self.gross_loss += float(result.gross_loss[index])
-        self.fees += float(result.fees[index])
-        self.max_drawdown = max(self.max_drawdown, float(result.max_drawdown[index]))
-        for name in ("turnover", "exposure"):
-            mean = (
-                getattr(self, name) * before + float(getattr(result, name)[index]) * bars
-            ) / self.bars_done
-            setattr(self, name, mean)
-        self.blocked = self.blocked + result.blocked[index]
-        self.moments = self.moments + result.moments[index]
-        both = (self.trades_hash + result.trades_hash[index]).encode()
-        self.trades_hash = hashlib.sha256(both).hexdigest()[:16]
+    @property
+    def ran(self) -> bool:
+        """Say whether it was run: an invalid one and a duplicate were not."""
+        return self.bars_done > 0
+
+    def steps(self) -> dict[int, float]:
+        """Return the values on the way: after so many scored bars, or inner folds in order of time."""
+        if self.reported:
+            return self.reported
+        scores = self.scores
+        return {k: math.fsum(scores[:k]) / k for k in range(1, len(scores) + 1)}
 
     def copy_of(self, true: Trial) -> None:
         """Take over what an earlier trial of the same configuration gave."""
         self.state, self.value, self.outcome = true.state, true.value, "DUPLICATE"
         self.fold_scores, self.pruned_step = list(true.fold_scores), true.pruned_step
+        self.reported, self.error = dict(true.reported), true.error
         self.constraints, self.duplicate_of = dict(true.constraints), true.number
         self.trades_hash = true.trades_hash
 

@@ -34,8 +34,11 @@ class Landscape:
     turnover: float = 3.0
     chunk: int = 10**9
     calls: list = field(default_factory=list)
+    bars: int = 0
 
-    def __call__(self, configs, start, stop):
+    def __call__(self, configs, start, stop, watch=None):
+        if watch is not None:
+            return self._watched(configs, start, stop, watch)
         self.calls.append(([dict(config) for config in configs], start, stop))
         parts = [configs[i : i + self.chunk] for i in range(0, len(configs), self.chunk)]
         return SpanResult(*self._columns([config for part in parts for config in part], start))
@@ -52,6 +55,17 @@ class Landscape:
             gains[:, 1], np.ones(len(configs)), column(self.drawdown), np.full(len(configs), self.turnover),
             np.full(len(configs), 0.5), np.array([self.blocked] * len(configs)), moments, hashes,
         )  # fmt: skip
+
+    def _watched(self, configs, start, stop, watch):
+        """Grow to each score's equity bar by bar, so that the value at the end is the score itself."""
+        self.calls.append(([dict(config) for config in configs], start, stop))
+        result = SpanResult(*self._columns(configs, start))
+        alive, length = np.ones(len(configs), bool), stop - start
+        for bars in range(watch.every, length, watch.every):
+            value = np.expm1(result.score * bars / 1e4)
+            alive &= ~watch.look(bars, value, alive.copy())
+            self.bars += int(alive.sum()) * watch.every
+        return result
 
     def run(self, search=None, limits=NONE, *, space=SPACE, valid=lambda config: True, spans=SPANS, seed=0,
             study_id="s", **more):  # fmt: skip

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.config_sections import Leaf
-from engine.search.sampling import at, batch_seed, grid, grid_size, screen
+from engine.search.sampling import at, batch_seed, grid, grid_size, near, place, screen
 from engine.search.space import Space
 
 LEAVES = {
@@ -78,6 +78,34 @@ def test_points_that_break_a_relation_are_left_out_and_replaced():
     assert len(points) == 300
     assert all(p["fast"] < p["slow"] for p in points)
     assert screen(space, lambda config: False, 300, 0) == []
+
+
+@pytest.mark.parametrize("name", [name for name in LEAVES if name != "choice"])
+@given(u=st.floats(0, 1, exclude_max=True))
+def test_a_number_is_found_again_at_its_place(name, u):
+    leaf = LEAVES[name]
+    value = at(leaf, u)
+    assert 0 <= place(leaf, value) <= 1
+    assert at(leaf, min(place(leaf, value), math.nextafter(1.0, 0.0))) == pytest.approx(value, rel=1e-9)
+
+
+def test_points_near_others_are_distinct_valid_and_within_a_tenth():
+    space = Space({"x": LEAVES["float"], "k": Leaf(type="int", low=1, high=60), "c": LEAVES["choice"]}, {})
+    centres = [{"x": -1.5, "k": 30, "c": "a"}, {"x": 2.0, "k": 59, "c": "b"}]
+    points = near(space, lambda config: config["k"] != 31, centres, 100, 3)
+    assert points == near(space, lambda config: config["k"] != 31, centres, 100, 3)
+    assert points != near(space, lambda config: config["k"] != 31, centres, 100, 4)
+    assert len({tuple(p.values()) for p in points}) == 100
+    assert all(p["k"] != 31 for p in points)
+    for point in points:
+        assert any(abs(point["x"] - c["x"]) <= 0.4 and abs(point["k"] - c["k"]) <= 6 for c in centres)
+    kept = sum(point["c"] == ("a" if point["x"] < 0 else "b") for point in points)
+    assert 80 < kept < 100
+
+
+def test_near_a_point_of_a_tiny_space_there_are_few():
+    space = Space({"k": Leaf(type="int", low=1, high=3)}, {})
+    assert sorted(p["k"] for p in near(space, always, [{"k": 2}], 50, 0)) == [2]
 
 
 def test_a_grid_holds_every_point_once():

@@ -1,7 +1,7 @@
 """The screen, the other pruners, the ends of a study, and going on after a kill."""
 
 import pytest
-from landscape import SPANS, Landscape, key_of
+from landscape import SPANS, Landscape, hill, key_of
 
 from engine.config_sections import Constraints, Leaf, Search
 from engine.search.space import Space
@@ -15,6 +15,7 @@ TPE_AND_OTHERS = [
     *(SCREENED.model_copy(update={"pruner": f"optuna:{name}"})
       for name in ("median", "percentile", "sha", "hyperband", "wilcoxon")),
     Search(max_trials=32, batch=16, sampler="random"),
+    Search(screen=144, max_trials=1, batch=1),
 ]  # fmt: skip
 
 
@@ -30,9 +31,104 @@ def test_the_screen_is_one_batch_of_distinct_valid_points_before_the_sampler():
     assert xs[0] < 10 and xs[-1] > 80  # spread over the space
 
 
-def test_the_screen_keeps_a_third_at_each_rung():
-    steps = [t.pruned_step for t in Landscape().run(SCREENED) if t.batch == 0]
-    assert (steps.count(3), steps.count(5), steps.count(None)) == (43, 14, 7)
+def test_the_screen_keeps_three_eighths_then_half_beside_its_probes():
+    trials = [t for t in Landscape().run(SCREENED) if t.batch == 0]
+    assert {t.state for t in trials[:8]} == {"COMPLETE"}  # the probes
+    steps = [t.pruned_step for t in trials[8:]]  # 56 -> 21 -> 10 -> 5
+    assert [steps.count(step) for step in (3, 5, 7, None)] == [35, 11, 5, 5]
+
+
+def test_after_its_probes_a_batch_runs_the_telling_folds_first():
+    """Only two late folds tell one trial from another: the first rung already sees both."""
+
+    def late(config, start):
+        return hill(config, 0) if start in (500, 700) else 1.0
+
+    landscape = Landscape(late)
+    trials = [t for t in landscape.run(SCREENED) if t.batch == 0]
+    order = [start for configs, start, _ in landscape.calls[8:16]]
+    assert set(order[:2]) == {500, 700} and sorted(order) == [start for start, _ in SPANS]
+    for trial in trials:
+        ran = [start for configs, start, _ in landscape.calls[:16] if trial.config in configs]
+        assert [k for k, score in enumerate(trial.fold_scores) if score is not None] == sorted(
+            start // 100 for start in ran
+        )
+        assert len(ran) == len(trial.scores) == (trial.pruned_step or 8)
+        assert trial.bars_done == 100 * len(ran)
+    whole = {t.number: hill(t.config, 0) for t in trials}
+    assert best_of(trials).number == max(whole, key=whole.get)
+
+
+@pytest.mark.parametrize("search", [SCREENED, Search(screen=256, max_trials=32, batch=16)])
+def test_a_row_does_not_depend_on_the_order_of_the_folds(search, monkeypatch):
+    """Complete in both: the same bits, sums and hashes too, whichever fold was run first."""
+    from engine.search import study
+
+    learned = {t.key: t for t in Landscape().run(search) if t.batch == 0}
+    monkeypatch.setattr(study, "fold_order", lambda scores: [4, 0, 7, 2, 1, 6, 3, 5])
+    other = {t.key: t for t in Landscape().run(search) if t.batch == 0}
+    both = [k for k in learned if learned[k].state == other[k].state == "COMPLETE"]
+    assert len(both) > 8
+    for key in both:
+        assert key_of([learned[key]]) == key_of([other[key]])
+        assert learned[key].turnover == other[key].turnover
+
+
+WIDE = Search(screen=256, max_trials=16, batch=16)
+
+
+def test_after_a_wide_screen_four_batches_look_around_its_best():
+    trials = Landscape().run(WIDE)
+    sizes = [sum(t.batch == batch for t in trials) for batch in range(6)]
+    assert sizes[:5] == [256, 16, 16, 16, 16]
+    assert sum(t.batch > 4 and t.duplicate_of is None for t in trials) == 16
+    for batch in (1, 2, 3, 4):
+        before = sorted(
+            (t for t in trials if t.batch < batch and t.feasible), key=lambda t: (-t.value, t.number)
+        )[:8]
+        for trial in (t for t in trials if t.batch == batch):
+            assert any(
+                all(abs(trial.config[name] - near.config[name]) <= 10 for name in ("x", "y"))
+                for near in before
+            )
+
+
+def test_looking_around_the_best_mostly_finds_better():
+    better = 0
+    for seed in range(6):
+        trials = Landscape().run(Search(screen=144, max_trials=1, batch=1), seed=seed)
+        better += best_of([t for t in trials if t.batch <= 4]).value > best_of(trials[:144]).value
+    assert better >= 4
+
+
+@pytest.mark.parametrize("change", [{"sampler": "random"}, {"screen": 143}, {"screen": 0}])
+def test_nothing_looks_around_the_best_without_tpe_or_a_wide_screen(change):
+    trials = Landscape().run(WIDE.model_copy(update=change))
+    assert sum(t.batch > 0 or change.get("screen") == 0 for t in trials if t.duplicate_of is None) == 16
+
+
+def test_without_a_feasible_point_the_sampler_goes_on_alone():
+    trials = Landscape().run(WIDE, Constraints(min_trades=1000, max_drawdown=None))
+    assert [sum(t.batch == batch for t in trials) for batch in range(2)] == [256, 16]
+
+
+def test_a_known_bad_half_is_mostly_pruned_and_the_best_stays():
+    same = 0
+    for seed in range(10):
+
+        def half(config, start):
+            return hill(config, start) - 30 * (config["x"] < 50)
+
+        runs = {
+            pruner: Landscape(half).run(
+                Search(screen=200, max_trials=1, batch=1, sampler="random", pruner=pruner), seed=seed
+            )
+            for pruner in ("halving", "none")
+        }
+        bad = [t for t in runs["halving"] if t.config["x"] < 50]
+        assert sum(t.state == "PRUNED" for t in bad) >= 0.6 * len(bad)
+        same += best_of(runs["halving"]).key == best_of(runs["none"]).key
+    assert same >= 9
 
 
 @pytest.mark.parametrize("search", TPE_AND_OTHERS, ids=lambda s: f"{s.sampler} {s.pruner}")
