@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from engine.lake.publish import Lake
-from engine.reports.html import Column, Html, join, number, percent, table, tag, whole
+from engine.reports.forward import record_summary
+from engine.reports.html import Column, Html, dash, join, number, percent, table, tag, whole
+from engine.reports.labels import CLEAN, greyed
 from engine.reports.parts import page_name
 from engine.reports.results import Row, SymbolResults, cash_share, exposure, finite, load
 from engine.reports.svg import gap, gap_range, spark
@@ -19,7 +21,7 @@ def _board_row(results: SymbolResults, strategy: str) -> Row | None:
     beside = {
         name: results.headline(strategy, name) or {} for name in ("untuned", "matched_hold", "buy_and_hold")
     }
-    champion = results.champion
+    champion, record = results.champion, record_summary(results, strategy) or {}
     return {
         "symbol": results.symbol,
         "strategy": strategy,
@@ -27,11 +29,12 @@ def _board_row(results: SymbolResults, strategy: str) -> Row | None:
         "champion": champion is not None and champion["strategy"] == strategy,
         "compounded": not results.is_levels(strategy),
         "optimistic": results.is_optimistic(strategy),
+        "label": tuned["label"],
         "status": tuned["status"],
         "start": tuned["start"].isoformat(),
         "end": results.last_bar_before(tuned["end"]).isoformat(),
         "bars": tuned["bars"],
-        "folds": len(results.per_fold(strategy)),
+        "folds": sum(row["label"] == tuned["label"] for row in results.per_fold(strategy)),
         "bps_per_bar": finite(tuned["bps_per_bar"]),
         "in_sample_bps_per_bar": finite(tuned["in_sample_bps_per_bar"]),
         "untuned_bps_per_bar": finite(beside["untuned"].get("bps_per_bar")),
@@ -46,6 +49,9 @@ def _board_row(results: SymbolResults, strategy: str) -> Row | None:
         "trades": tuned["trades"],
         "exposure": exposure(tuned),
         "cash": cash_share(tuned),
+        "forward_net_bps": finite(record.get("net_bps")),
+        "forward_bars": record.get("bars", 0),
+        "forward_since": record["since"].isoformat() if record.get("since") else None,
     }
 
 
@@ -58,12 +64,15 @@ def board_rows(results: Sequence[SymbolResults]) -> list[Row]:
     return rows
 
 
-def _order(row: Row) -> tuple[bool, float, str]:
-    """Return the sort key inside a symbol: the most beyond the matched hold first, undefined last."""
-    earned, held = row["bps_per_bar"], row["matched_hold_bps_per_bar"]
+def _order(row: Row) -> tuple[bool, bool, float, str]:
+    """Return the sort key inside a symbol: the most beyond the matched hold first, undefined last.
+
+    After all of them come the rows that rest on folds which are not clean.
+    """
+    earned, held, tainted = row["bps_per_bar"], row["matched_hold_bps_per_bar"], row["label"] != CLEAN
     if earned is None or held is None:
-        return True, 0.0, row["strategy"]
-    return False, held - earned, row["strategy"]
+        return tainted, True, 0.0, row["strategy"]
+    return tainted, False, held - earned, row["strategy"]
 
 
 def leaderboard_rows(lake: Lake, symbols: Sequence[str]) -> list[dict[str, Any]]:
@@ -83,6 +92,8 @@ def leaderboard_rows(lake: Lake, symbols: Sequence[str]) -> list[dict[str, Any]]
         ``exposure`` is the share of bars with a position, ``cash`` is 1 - gross exposure, ``start`` and
         ``end`` are the first and last bar as ISO times in UTC, ``annualisation`` is the number of days
         a year behind ``sharpe``.
+        ``label`` is ``clean``, or says why no fold is: then the numbers are those of all folds.
+        ``forward_net_bps`` is what the forward record earned over all its ``forward_bars``.
         ``compounded`` is False for levels strategies, ``optimistic`` is True where an exit policy
         ``target`` was chosen.
 
@@ -100,6 +111,8 @@ def strategy_label(row: Row, *, earlier: bool = False) -> Html:
         parts.append(join([" ", tag("span", "champion", class_="tag good")]))
     if row["optimistic"]:
         parts.append(join([" ", tag("span", "optimistic", class_="tag warn")]))
+    if row["label"] != CLEAN:
+        parts.append(join([" ", tag("span", row["label"], class_="tag bad")]))
     if not row["compounded"]:
         parts.append(tag("span", "not compounded", class_="small"))
     if row["status"] not in ("valid", "ok"):
@@ -124,6 +137,14 @@ def sharpe_cell(value: object, annualisation: object, *, named: bool) -> Html:
 def _over(value: Html, *below: object) -> Html:
     """Return a number with a smaller one under it."""
     return join([value, tag("span", *below, class_="small")])
+
+
+def _forward(row: Row) -> Html:
+    """Return the sum of the forward record over its number of bars and first day."""
+    if not row["forward_bars"]:
+        return dash("no night is scored yet")
+    since = f"{row['forward_bars']:,} bars since {row['forward_since'][:10]}"
+    return _over(number(row["forward_net_bps"], 1, sign=True), since)
 
 
 def board_table(rows: Sequence[Row], results: Sequence[SymbolResults]) -> Html:
@@ -154,11 +175,15 @@ def board_table(rows: Sequence[Row], results: Sequence[SymbolResults]) -> Html:
             "Time in market / cash",
             title="Share of bars with a position at the close; average share of cash",
         ),
+        Column(
+            "Forward record",
+            title="What the nights' own fits earned so far, basis points over all its bars; decides nothing",
+        ),
         Column("Equity", numeric=False, title="Out-of-sample, log scale: tuned, and buy and hold thin"),
     ]
     by_symbol = {one.symbol: one for one in results}
     span = gap_range(rows)
-    lines = [
+    lines: list[list[object]] = [
         [
             tag("a", row["symbol"], href=page_name(row["symbol"])),
             strategy_label(row, earlier=bool(by_symbol[row["symbol"]].problem)),
@@ -177,8 +202,11 @@ def board_table(rows: Sequence[Row], results: Sequence[SymbolResults]) -> Html:
             percent(row["max_drawdown"]),
             whole(row["trades"]),
             _over(percent(row["exposure"], 0), percent(row["cash"], 0)),
+            _forward(row),
             spark(by_symbol[row["symbol"]], row["strategy"]),
         ]
         for row in rows
     ]
+    for place, row in enumerate(rows):
+        lines[place][2:] = [greyed(cell, row) for cell in lines[place][2:]]
     return table(columns, lines, stacked=True, label="Leaderboard")

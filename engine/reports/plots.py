@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from engine.reports.labels import CLEAN
 from engine.reports.results import Floats, Row, SymbolResults, floats, micros, parameters
 from engine.reports.words import OFFSETS
 
@@ -217,6 +218,7 @@ def equity_figure(results: SymbolResults, strategy: str) -> Any:
         figure.update_yaxes(**axis, tickformat=",.4~s", row=1, col=1)
     deepest = max(-1.0, min([-0.01, *falls]))  # a fixed amount may lose more: the axis ends at all of it
     figure.update_yaxes(tickformat=".0%", nticks=5, range=[1.05 * deepest, -0.04 * deepest], row=2, col=1)
+    _shade_tainted(figure, results, strategy)
     return figure
 
 
@@ -268,6 +270,22 @@ def parameters_figure(results: SymbolResults, strategy: str) -> Any | None:
     return figure
 
 
+def _shade_tainted(figure: Any, results: SymbolResults, strategy: str) -> None:
+    """Shade the test stretches whose bars a model's training may have held; there are none mostly."""
+    folds = [row for row in results.chosen_folds(strategy) if row["label"] != CLEAN]
+    if folds:
+        begins, ends = (_stamps(folds, name) for name in ("test_start", "test_end"))
+        figure.add_vrect(
+            x0=float(begins.min()),
+            x1=float(ends.max()),
+            fillcolor="var(--hold)",
+            opacity=0.15,
+            line_width=0,
+            annotation={"text": "not clean", "font": {"color": "var(--muted)", "size": 11}},
+            annotation_position="top left",
+        )
+
+
 def gap_figure(results: SymbolResults, strategy: str) -> Any | None:
     """Draw in-sample (hollow) against out-of-sample (filled) basis points per bar, fold by fold.
 
@@ -312,4 +330,5 @@ def gap_figure(results: SymbolResults, strategy: str) -> Any | None:
     _layout(figure, height=HEIGHTS["gap"])
     _name_axis(figure, "Basis points per bar, at the start of the test stretch")
     figure.update_yaxes(zeroline=True, zerolinecolor="var(--muted)", zerolinewidth=1)
+    _shade_tainted(figure, results, strategy)
     return figure

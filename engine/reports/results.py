@@ -22,7 +22,7 @@ Row = dict[str, Any]
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 
-STITCHED = -1  # the clean folds, one after the other: the headline
+STITCHED, EVERY_FOLD = -1, -2  # the clean folds, one after the other: the headline; all, where others exist
 VARIANTS = {
     "tuned": "Tuned",
     "untuned": "Untuned",
@@ -66,6 +66,8 @@ class SymbolResults:
         Error message of a symbol that failed, else empty.
     left_out : mapping of str to str
         Strategy to the reason why this symbol has no result of it.
+    finer : bool
+        The backtests read finer bars, which exit `path` needs.
     """
 
     symbol: str
@@ -75,11 +77,13 @@ class SymbolResults:
     folds: Sequence[Row] = ()
     nightly: Sequence[Row] = ()
     orders: Sequence[Row] = ()
+    forward: Sequence[Row] = ()
     quality: Sequence[Row] = ()
     decisions: Sequence[Row] = ()
     bars: pa.Table | None = None
     trades: pa.Table | None = None
     equity: pa.Table | None = None
+    finer: bool = False
 
     @property
     def strategies(self) -> list[str]:
@@ -137,14 +141,29 @@ class SymbolResults:
         return [row for row in self.orders if row["asof"] == last[row["strategy"]]]
 
     def headline(self, strategy: str, variant: str) -> Row | None:
-        """Return the stitched out-of-sample row of one variant, or None."""
+        """Return the stitched out-of-sample row of one variant, or None.
+
+        It is that of the clean folds; where none is clean that of all, as its ``label`` says.
+        """
         rows = [
             row
             for row in self.backtests
-            if row["strategy"] == strategy and row["variant"] == variant and row["fold"] == STITCHED
+            if row["strategy"] == strategy
+            and row["variant"] == variant
+            and row["fold"] in (STITCHED, EVERY_FOLD)
         ]
-        rows.sort(key=lambda row: (not _chosen(row), str(row["policy"])))
+        rows.sort(key=lambda row: (-row["fold"], not _chosen(row), str(row["policy"])))
         return rows[0] if rows else None
+
+    def forward_record(self, strategy: str) -> list[Row]:
+        """Return the forward record of a strategy with its present settings, oldest first."""
+        tonight = self.tonight(strategy) or {}
+        rows = [
+            row
+            for row in self.forward
+            if row["strategy"] == strategy and row["procedure"] == tonight.get("procedure")
+        ]
+        return sorted(rows, key=lambda row: row["asof"])
 
     def per_fold(self, strategy: str, variant: str = "tuned") -> list[Row]:
         """Return the selected out-of-sample rows of the single folds, oldest first."""
@@ -179,9 +198,15 @@ class SymbolResults:
         """Whether a chosen exit policy credits a same-bar target without knowing the order of prices."""
         return "target" in self.policies(strategy)
 
-    def curve(self, strategy: str, variant: str) -> Curve | None:
-        """Return the stitched out-of-sample equity of one variant, or None."""
+    def curve(self, strategy: str, variant: str, *, headline: bool = False) -> Curve | None:
+        """Return the stitched out-of-sample equity of one variant, or None.
+
+        ``headline``: only its clean folds, where it has some.
+        """
         found = _where(self.equity, strategy=strategy, variant=variant)
+        if headline and found is not None:
+            clean = _where(found, label="clean")
+            found = clean if clean is not None and len(clean) else found
         if found is None or not len(found):
             return None
         found = found.sort_by("ts")
@@ -283,10 +308,12 @@ def load(
             symbol=symbol,
             problem=problem,
             left_out=left_out or {},
+            finer="finer" in (lake.record("backtests", symbol) or {}).get("params", {}),
             backtests=rows("backtests"),
             folds=rows("folds"),
             nightly=rows("nightly"),
             orders=rows("next_orders"),
+            forward=rows("forward"),
             quality=rows("forecast_quality"),
             decisions=sorted(mine, key=lambda row: row["seq"]),
             bars=lake.read("bars", symbol, ["ts", "close"]),

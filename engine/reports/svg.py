@@ -57,7 +57,7 @@ def _drawable(curve: Curve | None) -> Curve | None:
 
 
 def _curves(results: SymbolResults, strategy: str) -> dict[str, Curve]:
-    found = {variant: _drawable(results.curve(strategy, variant)) for variant in _TONES}
+    found = {variant: _drawable(results.curve(strategy, variant, headline=True)) for variant in _TONES}
     return {variant: curve for variant, curve in found.items() if curve is not None}
 
 
@@ -97,8 +97,11 @@ def equity_svg(lake: Lake, symbol: str, strategy: str, *, width: int = 640, heig
     str
         A whole SVG document, logarithmic axis; it says so where there is no curve yet.
     """
-    results = load(lake, symbol)
-    curves = _curves(results, strategy)
+    return _picture(load(lake, symbol), strategy, width, height)
+
+
+def _picture(results: SymbolResults, strategy: str, width: int = 640, height: int = 240) -> str:
+    symbol, curves = results.symbol, _curves(results, strategy)
     frame = (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" '
         f'height="{height}" font-family="system-ui,sans-serif" font-size="12" fill="#808080">'
@@ -140,7 +143,7 @@ def equity_markdown(lake: Lake, symbol: str) -> str:
         return "No out-of-sample equity yet."
     pictures = []
     for place, strategy in enumerate(results.strategies, start=1):
-        encoded = base64.b64encode(equity_svg(lake, symbol, strategy).encode()).decode()
+        encoded = base64.b64encode(_picture(results, strategy).encode()).decode()
         # the alternative text holds no name: a strategy's name could close the bracket
         pictures.append(f"![out-of-sample equity, strategy {place}](data:image/svg+xml;base64,{encoded})")
     return "\n\n".join(pictures)

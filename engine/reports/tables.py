@@ -19,6 +19,7 @@ from engine.reports.html import (
     tag,
     whole,
 )
+from engine.reports.labels import greyed
 from engine.reports.results import VARIANTS, Row, SymbolResults, cash_share, exposure, parameters
 from engine.reports.words import parameter_text, trade_reason
 
@@ -55,7 +56,7 @@ def results_table(results: SymbolResults) -> Html:
         for variant, name in VARIANTS.items():
             row = results.headline(of_board["strategy"], variant)
             if row is not None:
-                rows.append(_variant_cells(row, name, named=named))
+                rows.append([greyed(cell, row) for cell in _variant_cells(row, name, named=named)])
     return table(columns, rows, label="Results of every strategy and variant")
 
 
@@ -213,20 +214,19 @@ def folds_table(results: SymbolResults, strategy: str) -> Html:
             fold["test_start"] if begun else None,
             results.last_bar_before(fold["test_end"]) if begun else None,
         ]
-        rows.append(
-            [
-                whole(fold["fold"]),
-                *(tag("span", stamp(when, daily=daily), class_="nowrap") for when in spans),
-                whole(test.get("bars")),
-                number(test.get("bps_per_bar"), sign=True),
-                number(test.get("in_sample_bps_per_bar"), sign=True),
-                number(plain.get("bps_per_bar"), sign=True),
-                whole(test.get("trades")),
-                fold["solver"] or whole(fold["n_trials"]),
-                parameter_text(parameters(fold), levels=levels),
-                ", ".join(remark for remark in remarks if remark),
-            ]
-        )
+        cells: list[object] = [
+            whole(fold["fold"]),
+            *(tag("span", stamp(when, daily=daily), class_="nowrap") for when in spans),
+            whole(test.get("bars")),
+            number(test.get("bps_per_bar"), sign=True),
+            number(test.get("in_sample_bps_per_bar"), sign=True),
+            number(plain.get("bps_per_bar"), sign=True),
+            whole(test.get("trades")),
+            fold["solver"] or whole(fold["n_trials"]),
+            parameter_text(parameters(fold), levels=levels),
+            ", ".join(remark for remark in remarks if remark),
+        ]
+        rows.append([greyed(cell, fold) for cell in cells])
     label = f"{len(folds)} fold{'' if len(folds) == 1 else 's'}, newest first"
     return details(label, table(columns, rows, label="Folds"))
 

@@ -6,7 +6,9 @@ from collections.abc import Collection
 from typing import Any
 
 from engine.reports import plots
+from engine.reports.forward import forward_part
 from engine.reports.html import Html, join, number, paragraph, percent, section, stamp, tag
+from engine.reports.labels import CLEAN, fold_note
 from engine.reports.luck import luck_table
 from engine.reports.page import chart, page
 from engine.reports.parts import asof_text, decisions_table, failures, missing_notes, orders_table
@@ -14,10 +16,10 @@ from engine.reports.results import Row, SymbolResults, cash_share, parameters
 from engine.reports.tables import costs_table, folds_table, quality_table, results_table, trades_table
 from engine.reports.words import (
     PAPER_ONLY,
-    POLICIES,
     SAMPLE_NOTE,
     how_to_read,
     old_prices_banner,
+    policy_words,
     price_age,
 )
 
@@ -46,7 +48,7 @@ def _facts(results: SymbolResults, strategy: str, row: Row) -> Html:
     return tag(
         "dl",
         *(tag("div", tag("dt", name), tag("dd", value, tag("small", note))) for name, value, note in facts),
-        class_="facts",
+        class_="facts" if row["label"] == CLEAN else "facts quiet",
     )
 
 
@@ -144,13 +146,15 @@ def _strategy(results: SymbolResults, strategy: str, anchor: str, charts: bool) 
             )
         )
     for policy in results.policies(strategy):
-        words = POLICIES.get(policy, "")
+        words = policy_words(policy, results.finer)
         kind = "tag warn" if policy == "target" else "tag"
         content.append(paragraph(tag("span", f"exit: {policy}", class_=kind), f" {words}.", kind="note"))
-    content += [_span_note(results, row), _facts(results, strategy, row)]
+    content += [fold_note(results, strategy), _span_note(results, row)]
+    content.append(_facts(results, strategy, row))
     if charts:
         content += _charts(results, strategy, anchor)
     content += [
+        section(f"{anchor}-forward", "Forward record", forward_part(results, strategy), level=3),
         section(f"{anchor}-luck", "How much may be luck", luck_table(results, strategy), level=3),
         section(f"{anchor}-trades", "Trades", trades_table(results, strategy), level=3),
         section(f"{anchor}-costs", "Costs", costs_table(results, strategy), level=3),

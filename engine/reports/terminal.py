@@ -14,6 +14,7 @@ from engine.bars.model import iso
 from engine.lake.paths import ALL_SYMBOLS
 from engine.lake.publish import Lake, rows_of
 from engine.reports.board import leaderboard_rows
+from engine.reports.labels import CLEAN
 from engine.reports.words import order_sentence
 
 if TYPE_CHECKING:
@@ -58,11 +59,14 @@ def print_next_orders(
         Symbols that failed in this run: an earlier run's orders are not tonight's, so none are shown.
     """
     by_bar: dict[int, list[str]] = {}
+    decided = rows_of(lake.read("champions", ALL_SYMBOLS))
+    held = {(row["symbol"], row["strategy"]) for row in decided if row["in_force"]}
     for symbol in symbols:
         if symbol in failed:
             continue
         for row in rows_of(lake.read("next_orders", symbol)):
-            line = f"  {symbol:<9} {row['strategy']:<18} {_order(row)}"
+            name = row["strategy"] + (" (champion)" if (symbol, row["strategy"]) in held else "")
+            line = f"  {symbol:<9} {name:<18} {_order(row)}"
             by_bar.setdefault(row["asof"], []).append(line)
     for asof, lines in sorted(by_bar.items(), reverse=True):
         heading = f"Next orders after the bar of {iso(asof)} ({PAPER_ONLY})"
@@ -118,7 +122,8 @@ def _table(rows: Sequence[dict[str, Any]], shown: int) -> Table:
             _UNDEFINED if row.get(key) is None else f"{row[key] * factor:.{digits}f}"
             for _, key, digits, factor in _COLUMNS[:shown]
         ]
-        table.add_row(row["symbol"], row["strategy"], *cells)
+        label = "" if row["label"] == CLEAN else f" ({row['label']})"
+        table.add_row(row["symbol"], row["strategy"] + label, *cells)
     return table
 
 
@@ -159,6 +164,9 @@ def print_reasons(console: Console, lake: Lake, symbol: str) -> None:
             console.print(f"    {line}", soft_wrap=True)
         for name, (old, new) in json.loads(row.get("diff") or "{}").items():
             console.print(f"    {name}: {old} before, now {new}", soft_wrap=True)
+    if rows:
+        holder = next((f"{row['strategy']} (decision {row['seq']})" for row in rows if row["in_force"]), "")
+        console.print(f"in force: {holder or 'no champion'} ({PAPER_ONLY})", soft_wrap=True)
 
 
 def _evidence(found: dict[str, Any]) -> list[str]:
@@ -224,6 +232,12 @@ def print_levels(console: Console, symbol: str, frame: pd.DataFrame) -> None:
     console.print(table)
     for note in _LEVELS_NOTES:
         console.print(note)
+    if bool((runs["policy"] == "path").any()):
+        console.print(
+            "path: a same-bar target counts only where finer bars show that it came after the entry."
+            if bool(runs["finer"].any())
+            else "path: no finer bars were read, so that it is the same as close."
+        )
     if bool(runs["optimistic"].any()):
         console.print(
             "optimistic: target exits are credited in the bar of the entry, without knowing which came first."

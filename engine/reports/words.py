@@ -20,6 +20,7 @@ POLICIES = {
     "close": "every position is closed at the close of its bar",
     "target": "optimistic: a same-bar target counts without knowing whether it came after the entry",
 }
+NO_FINER_BARS = "no finer bars were read, so that every exit is at the close of its bar"
 _REASONS = {
     "signal": "exit signal",
     "reverse": "opposite signal",
@@ -28,6 +29,12 @@ _REASONS = {
     "ruin": "equity was used up",
     "open": "still open",
 }
+
+
+def policy_words(policy: str, finer: bool) -> str:
+    """Return what an exit policy means; ``finer``: finer bars were read."""
+    words = POLICIES.get(policy, "")
+    return f"{words}; {NO_FINER_BARS}" if policy == "path" and not finer else words
 
 
 def days_old(last_bar_us: int, asof_us: int) -> int:

@@ -124,8 +124,8 @@ def _table(rows: Floats, columns: tuple[str, ...]) -> Table:
     }
 
 
-def _next_order(work: Workspace) -> NextOrder:
-    """Read the order that stands after the last close's decision."""
+def next_order_of(work: Workspace) -> NextOrder:
+    """Return the order that stands after the last close's decision of a workspace's run."""
     s, span, nan = work.last, work.span, float("nan")
     if s[slots.BROKEN_BAR] >= 0.0 or work.done == 0:
         return NextOrder()
@@ -214,7 +214,7 @@ def _result(work: Workspace, record: bool) -> BacktestResult:
         _table(fills, FILL_COLUMNS),
         work.metrics(),
         dict(zip(COUNTERS, work.counters.astype(int).tolist(), strict=True)),
-        _next_order(work),
+        next_order_of(work),
         work.trades_hash(),
         work.done if work.status == PRUNED else None,
     )
@@ -280,14 +280,21 @@ def run(
     if strategy.kind == "bars":
         run_expert(work, features, strategy, params, prune_every, pruning_callback)
     else:
-        names = Names()
-        rules = rules_of(strategy, params, features.bars.symbol)
-        program = compile_rules(rules, names, sides=execution.sides, size=execution.size)
-        table, row_of = features.table_rows(list(names))
-        table = owned(table)
-        work.start_program(program, table, np.array([row_of[name] for name in names] + [-1], dtype=np.int64))
+        start_rules(work, features, strategy, params)
         work.go(prune_every, pruning_callback)
     return _result(work, record)
+
+
+def start_rules(
+    work: Workspace, features: FeatureSet, strategy: StrategyClass, params: Mapping[str, Any]
+) -> None:
+    """Begin a workspace's run on the rules of one set of parameters."""
+    execution, names = work.span.execution, Names()
+    rules = rules_of(strategy, params, features.bars.symbol)
+    program = compile_rules(rules, names, sides=execution.sides, size=execution.size)
+    table, row_of = features.table_rows(list(names))
+    rows = np.array([row_of[name] for name in names] + [-1], dtype=np.int64)
+    work.start_program(program, owned(table), rows)
 
 
 def _check_workspace(span: Span, bars: Bars, execution: Execution, start: int, stop: int) -> None:

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
+from engine.bars.calendars import EXCHANGE
 from engine.bars.model import Bars, Floats, iso, known_at
 from engine.errors import ConfigError, DataError, closest
 from engine.strategies.sizes import Fraction, Size
@@ -26,7 +27,7 @@ Bytes = npt.NDArray[np.uint8]
 
 YEAR_US = 365.25 * 86_400e6
 DAY_US = 86_400_000_000
-ANNUAL_DAYS = {"24/7": 365.0, "observed": 252.0}  # factor of daily returns, by calendar
+ANNUAL_DAYS = {"24/7": 365.0, "weekdays": 261.0, "observed": 252.0}  # factor of daily returns, by calendar
 
 _CHOICES = {
     "cash_rule": ("cut", "refuse"),
@@ -272,13 +273,15 @@ def adjusted_tick(bars: Bars, tick: float) -> float:
 
 
 def annual_days(calendar: str) -> float:
-    """Return the annualisation factor of daily returns: 365 for ``24/7``, 252 for ``observed``.
+    """Return the annualisation factor of daily returns: 365 for ``24/7``, 261 for ``weekdays``, else 252.
 
     Raises
     ------
     ConfigError
         The calendar is not known.
     """
+    if EXCHANGE.fullmatch(calendar):
+        return ANNUAL_DAYS["observed"]
     if calendar not in ANNUAL_DAYS:
         raise ConfigError(f"calendar {calendar!r} is not known. {closest(calendar, ANNUAL_DAYS)}")
     return ANNUAL_DAYS[calendar]

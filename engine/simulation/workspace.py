@@ -126,6 +126,10 @@ class Workspace:
         self.done = self._added = 0
         start_run(self.state, self.span.settings)
 
+    def stand_at(self, bar: int) -> None:
+        """Let a run that was begun go on at a bar of the span, from a state that the caller sets."""
+        self.done = self._added = bar
+
     def go(self, prune_every: int, pruning_callback: Callable[[int, float], bool] | None) -> None:
         """Run to the span's end, or to a call of the callback (`backtest.run`) that answers True."""
         n = self.span.stop - self.span.start

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import math
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,28 +11,30 @@ from engine.bars.model import Bars, iso
 from engine.config import Instrument, Strategy
 from engine.features.table import FeatureSet
 from engine.lake.publish import Lake
-from engine.simulation import Execution, run
+from engine.simulation import Execution, NextOrder
 from engine.simulation.backtest import strategy_signals
+from engine.simulation.carry import carry_on
 from engine.simulation.levels import next_levels
 from engine.simulation.slots import EXIT_LONG, EXIT_SHORT
+from engine.stages._forward import NO_TRADE, account_at, fitted
 from engine.stages.common import execution_of, median_forecasts
 from engine.strategies import registry
 from engine.strategies.registry import StrategyClass
 
-NO_TRADE = ("abstain", "empty", "no_candidate")
 ORDER_EQUITY = 100_000.0  # orders are stated for this much equity
 Row = dict[str, Any]
 
 
 def next_orders(
-    lake: Lake, bars: Bars, features: FeatureSet, instrument: Instrument, entry: Strategy, nightly: list[Row]
-) -> list[Row]:
-    """Return rows of ``next_orders``: what tonight's fit decides at the last close.
+    lake: Lake, bars: Bars, features: FeatureSet, instrument: Instrument, entry: Strategy, nightly: list[Row],
+    carried: Row | None = None, *, finer: bool = False,
+) -> list[Row]:  # fmt: skip
+    """Return rows of ``next_orders``: what tonight's fit decides at the last close, one row an order.
 
-    An order is stated from a flat position, in raw prices and shares; the note of a rules strategy
-    says what the same signals mean for somebody who holds a position. A function of kind ``bars``
-    sees its position and keeps a state: its order is that of the account that has traded the fit
-    from the start of its training window on.
+    The position is that of ``carried``, the newest row of the forward record; without one it is flat.
+    Raw prices and shares, quantities per `ORDER_EQUITY` of the record's equity. The note of a rules
+    strategy says what the same signals mean for somebody who holds something else. A levels order of
+    policy path has a target where the symbol has finer bars (``finer``): its fit and backtest credit one.
     """
     asof = int(bars.ts[-1])
     tonight = [r for r in nightly if r["strategy"] == entry.label and r["asof"] == asof and r["selected"]]
@@ -46,39 +46,21 @@ def next_orders(
         "action": "none", "side": "", "type": "", "limit": math.nan, "stop": math.nan, "target": math.nan,
         "quantity_per_100k": 0.0, "valid_for": "", "note": "",
     }  # fmt: skip
-    if fit["status"] in NO_TRADE:
-        why = {"abstain": "the fit lost on its own training window", "no_candidate": "no trial qualified"}
-        return [{**common, "note": why.get(fit["status"], "nothing to trade in the training window")}]
-    params = json.loads(fit["params"])
     strategy = registry.get(entry.strategy)
-    raw = float(bars.adj[-1])  # not 1 only where a split is known that lies after the last bar
-    if strategy.kind == "rules":
-        execution = execution_of(instrument, entry)
-        order = run(features, strategy, params, execution, start=len(bars) - 1, stop=len(bars)).next_order
-        held = _if_held(
-            int(strategy_signals(features, strategy, params, execution).bits[-1]), execution.sides
-        )
-        if order.action == "none":
-            return [{**common, "note": f"no entry from flat; {held}"}]
-        return [
-            {
-                **common, "action": order.action, "side": "long" if order.side > 0 else "short",
-                **_kind_of(order.limit, raw), "stop": order.stop * raw, "target": order.target * raw,
-                "quantity_per_100k": order.quantity / raw * ORDER_EQUITY / execution.initial_cash,
-                "note": f"from flat, levels as if filled at {_price_of(order.limit)}; {held}",
-            }
-        ]  # fmt: skip
-    if strategy.kind == "bars":
-        return [
-            {**common, **_account_order(features, strategy, params, execution_of(instrument, entry), fit)}
-        ]
+    if strategy.kind != "levels":
+        rows = _of_account(bars, features, instrument, entry, fit, carried)
+        return [{**common, **row} for row in rows]
+    if fit["status"] in NO_TRADE:
+        return [{**common, "note": _why(fit)}]
+    params, raw = fitted(fit) or {}, float(bars.adj[-1])
     high, low, _ = median_forecasts(lake, bars, entry.levels.level)
     assert strategy.objective is not None  # noqa: S101  (checked at registration)
     if not math.isfinite(high[-1] + low[-1]):
         return [{**common, "note": "no forecast was stored for the last bar"}]
+    exit = "target" if fit["policy"] == "path" and finer else fit["policy"]  # good once the entry filled
     orders = next_levels(
         bars, high, low, params["u"], params["v"], objective=strategy.objective, side=entry.levels.side,
-        sides=instrument.sides, exit=fit["policy"], tick=instrument.tick,
+        sides=instrument.sides, exit=exit, tick=instrument.tick,
     )  # fmt: skip
     if not orders:
         return [{**common, "note": "the forecast gives no side"}]
@@ -93,24 +75,58 @@ def next_orders(
     ]  # fmt: skip
 
 
-def _account_order(
-    features: FeatureSet, strategy: StrategyClass, params: Row, execution: Execution, fit: Row
-) -> Row:
-    """Return what differs from no order, in the row of a strategy of kind ``bars``."""
-    bars = features.bars
-    start = int(np.searchsorted(bars.ts, fit["train_start"]))
-    open_end = replace(execution, close_at_end=False)
-    done = run(features, strategy, params, open_end, start=start, stop=len(bars))
-    order, equity, raw = done.next_order, float(done.equity[-1]), float(bars.adj[-1])
-    note = f"of the account that has traded this fit since {iso(int(bars.ts[start]))[:10]}"
-    if order.action == "none" or not equity > 0.0:
-        return {"note": f"no order {note}"}
-    return {
+def _of_account(
+    bars: Bars, features: FeatureSet, instrument: Instrument, entry: Strategy, fit: Row, carried: Row | None
+) -> list[Row]:
+    """Return what differs from no order, in the rows of a strategy that may hold a position."""
+    last, raw = len(bars) - 1, float(bars.adj[-1])  # raw: not 1 where a split is known after the last bar
+    strategy, execution = registry.get(entry.strategy), execution_of(instrument, entry)
+    account, _ = account_at(carried, bars, last, execution.initial_cash)
+    params = fitted(fit)
+    done = carry_on(
+        features, strategy, params, execution, account, at=last, stop=last + 1,
+        memory_from=int(np.searchsorted(bars.ts, fit["train_start"])),
+    )  # fmt: skip
+    order = done.order
+    held_since = f"held since {iso(account.entry_ts)[:10]} in the forward record"
+    since = held_since if account.position != 0.0 else ""
+    note = _why(fit, since)
+    if params is not None:
+        note = _note(features, strategy, params, execution, order, since)
+    if order.action == "none":
+        return [{"note": note}]
+    per = ORDER_EQUITY / done.equity / raw if done.equity > 0.0 else math.nan  # used up: a share of nothing
+    row: Row = {
         "action": order.action, "side": "long" if order.side > 0 else "short",
         **({} if order.action == "hold" else _kind_of(order.limit, raw)),
-        "stop": order.stop * raw, "target": order.target * raw,
-        "quantity_per_100k": order.quantity / raw * ORDER_EQUITY / equity, "note": note,
+        "stop": order.stop * raw, "target": order.target * raw, "quantity_per_100k": order.quantity * per,
+        "note": note,
     }  # fmt: skip
+    if not order.reverses:
+        return [row]
+    held = "long" if account.position > 0 else "short"
+    leave: Row = {"action": "exit", "side": held, **_kind_of(math.nan, raw), "note": note}
+    return [{**leave, "quantity_per_100k": abs(account.position) * per}, row]
+
+
+def _note(
+    features: FeatureSet, strategy: StrategyClass, params: Row, execution: Execution, order: NextOrder,
+    since: str,
+) -> str:  # fmt: skip
+    """Return what the order rests on, and what the signals mean for somebody who holds something else."""
+    opens = f", levels as if filled at {_price_of(order.limit)}" if order.action == "enter" else ""
+    stands = (since or "from flat") + opens if since or opens else "no entry from flat"
+    if strategy.kind == "bars":  # its function would have to be asked anew, with another position
+        return stands
+    bits = int(strategy_signals(features, strategy, params, execution).bits[-1])
+    return f"{stands}; {_if_held(bits, execution.sides)}"
+
+
+def _why(fit: Row, since: str = "") -> str:
+    """Return why a fit trades nothing."""
+    why = {"abstain": "the fit lost on its own training window", "no_candidate": "no trial qualified"}
+    said = why.get(fit["status"], "nothing to trade in the training window")
+    return f"{said}; {since}" if since else said
 
 
 def _kind_of(limit: float, raw: float) -> Row:

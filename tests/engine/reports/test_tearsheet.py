@@ -50,6 +50,7 @@ def test_parts_stand_in_order(page):
         "strategy-1-equity-section",
         "strategy-1-parameters-section",
         "strategy-1-gap-section",
+        "strategy-1-forward",
         "strategy-1-luck",
         "strategy-1-trades",
         "strategy-1-costs",

@@ -155,11 +155,16 @@ def test_reasons_stand_oldest_first_with_their_evidence(example, tmp_path):
             "    t -, p - over 3 procedures (needs 0.050 or less)",
         ]
     )
-    assert out[14:] == ["    fast: 10 before, now 12"]
+    assert out[14:] == [
+        "    fast: 10 before, now 12",
+        "in force: trend (decision 1) (paper only: nightfold places no orders)",
+    ]
     assert printed(terminal.print_reasons, lake, "CCC").startswith("no decision on CCC yet.")
 
 
-def _levels_frame(policies):
+def _levels_frame(policies, finer=False):
+    from finer import parted
+
     from engine.bars.synthetic import make_bars
     from engine.config import Settings
     from engine.config_sections import Levels
@@ -169,7 +174,8 @@ def _levels_frame(policies):
     bars = make_bars(4, 200, volatility=0.02)
     instrument = Settings.model_validate({"symbols": {"TEST": {}}}).instrument("TEST")
     high, low = np.full(200, 0.01), np.full(200, -0.01)
-    return simulate(bars, high, low, cut_windows(200, 4, 100, 20, 20), Levels(policies=policies), instrument)
+    windows, base = cut_windows(200, 4, 100, 20, 20), parted(bars) if finer else None
+    return simulate(bars, high, low, windows, Levels(policies=policies), instrument, base=base)
 
 
 def test_the_levels_table_holds_both_samples_the_errors_and_what_to_compare_with():
@@ -199,3 +205,11 @@ def test_target_exits_are_called_optimistic():
     out = printed(terminal.print_levels, "TEST", _levels_frame(("close", "target")))
     assert sum("target (optimistic)" in line for line in out.splitlines()) == 4
     assert "optimistic: target exits are credited in the bar of the entry" in " ".join(out.split())
+
+
+def test_the_levels_table_says_whether_path_read_finer_bars():
+    without = printed(terminal.print_levels, "TEST", _levels_frame(("path", "close")))
+    assert "path: no finer bars were read, so that it is the same as close." in " ".join(without.split())
+    with_them = printed(terminal.print_levels, "TEST", _levels_frame(("path", "close"), finer=True))
+    assert "path: a same-bar target counts only where finer bars show" in " ".join(with_them.split())
+    assert "path:" not in printed(terminal.print_levels, "TEST", _levels_frame(("close",), finer=True))

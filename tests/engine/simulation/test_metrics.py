@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from engine.bars.model import known_at
 from engine.errors import ConfigError
 from engine.simulation import simulate
+from engine.simulation.inputs import annual_days
 from engine.simulation.metrics import METRICS, metrics
 
 YEAR_US = 365.25 * 86_400e6
@@ -185,6 +186,8 @@ def test_returns_are_annualised_by_calendar():
     crypto, stocks = of_equity(equity), of_equity(equity, calendar="observed")
     assert crypto["annual_days"] == 365.0
     assert stocks["annual_days"] == 252.0
+    for calendar, days in (("weekdays", 261.0), ("XNYS", 252.0)):
+        assert annual_days(calendar) == days
     assert crypto["sharpe"] / stocks["sharpe"] == pytest.approx(math.sqrt(365 / 252))
 
 

@@ -105,3 +105,40 @@ def test_a_last_bar_without_a_forecast_gives_no_order_and_no_failure(orders, alf
 
 def test_without_tonights_fit_nothing_is_said(orders, bars):
     assert orders(bars, "trend", asof=0) == []
+
+
+def test_the_position_of_the_record_is_turned_by_two_orders_or_held(
+    orders, bars, early_lake, bench, tmp_path
+):
+    """Tonight's trend goes long; the record holds a short, or a long of another night."""
+    one = bench(tmp_path / "data")
+    one.change(execution={"on_opposite": "reverse"})
+    instrument = one.settings.instrument(SYMBOL)
+    entry = next(e for e in one.settings.entries(SYMBOL) if e.label == "trend")
+    nightly = rows_of(early_lake.table("nightly"))
+    known = FeatureSet(bars, adjusted_tick(bars, instrument.tick))
+
+    def ask(position):
+        close = float(bars.close[-1])
+        account = {
+            "cash": 1e5 - position * close, "position": position, "initial": abs(position), "base": close,
+            "entry_price": close, "extreme": close, "stop": close - position / 10, "target": None,
+            "trail": None, "signal_ts": int(bars.ts[-3]), "entry_ts": int(bars.ts[-2]),
+        }  # fmt: skip
+        row = {"end": int(bars.ts[-1]) + 1, "equity": 1e5, "carried": json.dumps(account)}
+        return next_orders(early_lake.lake, bars, known, instrument, entry, nightly, row)
+
+    leave, enter = ask(-50.0)
+    assert (leave["action"], leave["side"], leave["type"]) == ("exit", "short", "market")
+    assert (enter["action"], enter["side"]) == ("enter", "long") and enter["quantity_per_100k"] > 0
+    assert leave["quantity_per_100k"] == pytest.approx(50.0)
+    (held,) = ask(50.0)
+    assert (held["action"], held["side"], held["type"], held["quantity_per_100k"]) == (
+        "hold",
+        "long",
+        "",
+        50.0,
+    )
+    assert held["stop"] == pytest.approx(bars.close[-1] - 5.0) and np.isnan(held["target"])
+    day = np.datetime_as_string(np.datetime64(int(bars.ts[-2]), "us"), "D")
+    assert held["note"].startswith(f"held since {day} in the forward record; holding long: keep it")
