@@ -15,10 +15,10 @@ import numpy as np
 import pyarrow as pa
 
 from engine.bars.model import Bars
-from engine.config import Instrument, Settings, Strategy, plain
+from engine.config import Settings, Strategy, plain
 from engine.lake.publish import Lake, rows_of
-from engine.lake.records import canonical, digest
-from engine.stages.common import terms, to_table
+from engine.lake.records import canonical
+from engine.stages.common import CLEAN, procedure_hash, to_table
 from engine.strategies import registry
 from engine.validation import out_of_sample as oos
 from engine.validation.champion import Series, Verdict, choose, draw_seed, judge, measure
@@ -27,22 +27,12 @@ Row = dict[str, Any]
 ROLLED_BACK = "rolled_back"
 
 
-def procedure_hash(entry: Strategy, instrument: Instrument, seed: int) -> str:
-    """Return the id of a procedure: what the user chose, and the code of a strategy file of his own.
-
-    New code of the engine makes no new procedure.
-    """
-    own = getattr(registry.get(entry.strategy), "code", "")
-    chosen: list[Any] = [terms(entry), instrument.trading(), seed]
-    return digest([*chosen, own] if own else chosen, 16)
-
-
 def closed_bars(folds: Sequence[Row]) -> np.ndarray[Any, Any]:
     """Return the indices of the test bars of closed clean folds, rising; ``folds`` are the chosen rows."""
     spans = [
         np.arange(row["test_from"], row["test_to"])
         for row in sorted(folds, key=lambda row: int(row["fold"]))
-        if not row["open"] and row["label"] == "clean"
+        if not row["open"] and row["label"] == CLEAN
     ]
     return np.concatenate([np.zeros(0, dtype=np.int64), *spans]).astype(np.int64)
 
@@ -101,17 +91,24 @@ def decide_symbol(
     An incumbent that left the settings is demoted at once.
     """
     instrument = settings.instrument(symbol)
-    entries = {procedure_hash(e, instrument, settings.seed): e for e in settings.entries(symbol)}
-    series = read_series(lake.read("looks", symbol))  # none: results of an older version, not judged
+    entries = {procedure_hash(e, instrument, settings): e for e in settings.entries(symbol)}
+    looks = lake.read("looks", symbol)
+    series = read_series(looks)  # without the table: results of an older version, not judged
+    if looks is not None:
+        series += _without_evidence(lake, symbol, entries, {one.procedure for one in series})
     present = [one for one in series if one.procedure in entries]
     limits = [entries[one.procedure].promotion for one in present]
     latest = {row["settings_hash"]: row for row in before if row["decision"] != ROLLED_BACK}
     incumbent = next((row for row in before if row["in_force"]), None)
     left = incumbent is not None and incumbent["settings_hash"] not in entries
+    barred = _barred(lake, symbol, settings)
+    losing = [barred if registry.get(entries[one.procedure].strategy).kind == "levels" else None
+              for one in present]  # fmt: skip
     keys = [
-        {"bars": len(one.ts), "last_bar": int(one.ts[-1]) if len(one.ts) else 0, "thresholds": plain(limit)}
+        {"bars": len(one.ts), "last_bar": int(one.ts[-1]) if len(one.ts) else 0, "thresholds": plain(limit),
+         "losing_forecasts_allowed": settings.forecasts.allow_losing_forecasts}
         for one, limit in zip(present, limits, strict=True)
-    ]
+    ]  # fmt: skip
     known = [json.loads(latest[one.procedure]["evidence"]) if one.procedure in latest else {}
              for one in present]  # fmt: skip
     same = all(all(was.get(name) == value for name, value in key.items())
@@ -121,12 +118,15 @@ def decide_symbol(
         rows = [{**row, "in_force": False} for row in rows]
         rows.append({**incumbent, "seq": len(rows), "decision": "demoted", "reasons": "left the settings",
                      "in_force": False})  # fmt: skip
-    if same:
+    sits = None if incumbent is None else incumbent["settings_hash"]
+    unseated = any(why and one.procedure == sits for one, why in zip(present, losing, strict=True))
+    if same and not unseated:  # a champion whose forecasts lose goes at once; else only new evidence decides
         p = [float("nan") if was["p"] is None else float(was["p"]) for was in known]
         return rows, p
     seed = draw_seed(symbol, settings.seed, series)
     evidence = {e.settings_hash: e for e in measure(series, _trades(lake, symbol, present), seed=seed)}
-    verdicts = [judge(evidence[one.procedure], limit) for one, limit in zip(present, limits, strict=True)]
+    verdicts = [judge(evidence[one.procedure], limit, why)
+                for one, limit, why in zip(present, limits, losing, strict=True)]  # fmt: skip
     sitting = None if incumbent is None or left else incumbent["settings_hash"]
     chosen, said = choose(verdicts, limits, series, sitting, seed=seed)
     rows = [{**row, "in_force": False} for row in rows]
@@ -134,6 +134,43 @@ def decide_symbol(
         fit = newest_fit(lake, symbol, verdict.evidence.strategy)
         rows.append(_row(symbol, len(rows), verdict, verdict is chosen, fit, key, incumbent, sitting, said))
     return rows, [verdict.evidence.p for verdict in verdicts]
+
+
+def _barred(lake: Lake, symbol: str, settings: Settings) -> str | None:
+    """Return why no strategy that trades forecasts may be champion: the model's highs or lows lose.
+
+    The verdicts are those of the next bar after the model's knowledge cut-off.
+    """
+    if settings.forecasts.allow_losing_forecasts:
+        return None
+    model = str(lake.need("forecast_models", symbol, "forecasts")["model_key"][0])
+    lost = [
+        row["field"]
+        for row in rows_of(lake.need("forecast_quality", symbol, "forecasts"))
+        if (row["model_key"], row["step"], row["verdict"]) == (model, 1, "loses")
+        and row["field"] in ("high", "low") and row["span"] != "before"
+    ]  # fmt: skip
+    if not lost:
+        return None
+    which = " and ".join(f"{field}s" for field in sorted(lost))
+    return f"the model's {which} lose to its baselines (forecasts.allow_losing_forecasts)"
+
+
+def _without_evidence(
+    lake: Lake, symbol: str, entries: Mapping[str, Strategy], known: set[str]
+) -> list[Series]:
+    """Return empty series of procedures that were evaluated, but on no bar that is closed and clean.
+
+    One whose forecaster may have seen its test bars is judged on nothing, so that it cannot stay champion.
+    """
+    folds = rows_of(lake.need("folds", symbol, "optimizations"))
+    none = np.zeros(0)
+    found = []
+    for procedure, entry in entries.items():
+        mine = [row for row in folds if row["strategy"] == entry.label and row["selected"]]
+        if mine and procedure not in known and not len(closed_bars(mine)):
+            found.append(Series(procedure, entry.label, none.astype(np.int64), none, none))
+    return found
 
 
 def _row(
@@ -192,7 +229,7 @@ def newest_fit(lake: Lake, symbol: str, name: str) -> Row:
 def _trades(lake: Lake, symbol: str, present: Sequence[Series]) -> dict[str, int]:
     """Return the trades that each present procedure closed in closed clean folds."""
     folds = rows_of(lake.need("folds", symbol, "optimizations"))
-    closed = {(r["strategy"], r["fold"]) for r in folds if not r["open"] and r["label"] == "clean"}
+    closed = {(r["strategy"], r["fold"]) for r in folds if not r["open"] and r["label"] == CLEAN}
     table = lake.need("trades", symbol, "backtests").select(["strategy", "variant", "fold"])
     found = [
         row["strategy"]

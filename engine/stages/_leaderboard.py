@@ -50,7 +50,10 @@ def leaderboard(
         __name__,
         ALL_SYMBOLS,
         inputs={symbol: lake.result_id("backtests", symbol) or "" for symbol in ready},
-        params={symbol: [plain(e) for e in settings.entries(symbol)] for symbol in ready},
+        params={
+            "allow_losing_forecasts": settings.forecasts.allow_losing_forecasts,
+            "entries": {symbol: [plain(e) for e in settings.entries(symbol)] for symbol in ready},
+        },
     )
     same = lake.result_id("champions", ALL_SYMBOLS) == record["result_id"]
     champions = rows_of(lake.read("champions", ALL_SYMBOLS))
@@ -62,7 +65,7 @@ def leaderboard(
         lake.publish("champions", ALL_SYMBOLS, to_table("champions", champions), record)
     decisions = digest([record["result_id"], [row for row in champions if row["in_force"]]])
     page = _report_if_new(lake, settings, decisions, problems, asof)
-    warehouse.refresh(lake.data_dir)
+    warehouse.refresh(lake.data_dir, progress)
     holders = sorted(row["symbol"] for row in champions if row["in_force"] and row["symbol"] in ready)
     progress(f"leaderboard {len(holders)} of {len(ready)} symbols have a champion")
     return StageResult(

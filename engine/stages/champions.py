@@ -15,9 +15,11 @@ from engine.errors import LakeError
 from engine.lake import warehouse
 from engine.lake.paths import ALL_SYMBOLS
 from engine.lake.publish import Lake, rows_of
-from engine.stages._decisions import ROLLED_BACK, newest_fit, procedure_hash
+from engine.reports.forward import summary
+from engine.stages._decisions import ROLLED_BACK, newest_fit
+from engine.stages._forward import record_of
 from engine.stages.chain import holding
-from engine.stages.common import Progress, to_table
+from engine.stages.common import Progress, procedure_hash, to_table
 
 PAPER_ONLY = "paper only: nightfold places no orders"
 Row = dict[str, Any]
@@ -48,7 +50,7 @@ def rollback(lake: Lake, symbol: str, settings: Settings, progress: Progress, *,
             raise LakeError(f"{symbol} has no champion to roll back. See: nightfold champions --why {symbol}")
         back = holder if holder.get("predecessor") is None else mine[holder["predecessor"]]
         instrument = settings.instrument(symbol)
-        present = {procedure_hash(entry, instrument, settings.seed) for entry in settings.entries(symbol)}
+        present = {procedure_hash(entry, instrument, settings) for entry in settings.entries(symbol)}
         if back is not holder and back["settings_hash"] not in present:
             raise LakeError(
                 f"{symbol}: the champion before was {back['strategy']} with settings that are no longer in "
@@ -74,20 +76,24 @@ def rollback(lake: Lake, symbol: str, settings: Settings, progress: Progress, *,
 def export(lake: Lake, symbols: Sequence[str]) -> Row:
     """Return the champions in force as plain JSON values: parameters of now, evidence, next orders.
 
+    ``next_orders`` are those of all strategies, ``is_champion`` marks the champions'. What the nights'
+    own fits earned so far stands under ``forward_record``, null before the first scored night.
     Symbols without a champion are named under ``without_champion``.
     """
     held = {row["symbol"]: row for row in rows_of(lake.read("champions", ALL_SYMBOLS)) if row["in_force"]}
-    champions = []
+    champions: list[Row] = []
+    every: list[Row] = []
     for symbol in symbols:
-        if symbol not in held:
-            continue
-        row = held[symbol]
-        fit = newest_fit(lake, symbol, row["strategy"])
-        orders = [
-            {name: value for name, value in order.items() if name not in ("symbol", "strategy")}
+        row = held.get(symbol)
+        mine = [
+            {name: _plain(name, value) for name, value in order.items()}
             for order in rows_of(lake.read("next_orders", symbol))
-            if order["strategy"] == row["strategy"]
         ]
+        name = None if row is None else row["strategy"]
+        every += [{**order, "is_champion": order["strategy"] == name} for order in mine]
+        if row is None:
+            continue
+        fit = newest_fit(lake, symbol, row["strategy"])
         champions.append(
             {
                 "symbol": symbol,
@@ -98,15 +104,37 @@ def export(lake: Lake, symbols: Sequence[str]) -> Row:
                 "p": row["p"],
                 "q": None if row.get("q") != row.get("q") else row.get("q"),
                 "evidence": json.loads(row["evidence"]),
+                "forward_record": _forward_record(lake, row),
                 "parameters": json.loads(fit["params"]),
                 "parameters_asof": iso(fit["asof"]),
                 "study_id": fit["study_id"],
                 "trial_number": fit["trial_number"],
                 "next_orders": [
-                    {k: iso(v) if k == "asof" else None if v != v else v for k, v in order.items()}
-                    for order in orders
+                    {key: value for key, value in order.items() if key not in ("symbol", "strategy")}
+                    for order in mine
+                    if order["strategy"] == name
                 ],
             }
         )
     without = [symbol for symbol in symbols if symbol not in held]
-    return {"note": PAPER_ONLY, "champions": champions, "without_champion": without}
+    return {
+        "note": PAPER_ONLY, "champions": champions, "without_champion": without, "next_orders": every,
+    }  # fmt: skip
+
+
+def _plain(name: str, value: Any) -> Any:
+    """Return one value of an order for JSON: stamps as text, undefined as None."""
+    return iso(value) if name == "asof" else None if value != value else value
+
+
+def _forward_record(lake: Lake, champion: Row) -> Row | None:
+    """Return the sum of a champion's forward record, stamps as text."""
+    symbol, name = champion["symbol"], champion["strategy"]
+    rows = record_of(rows_of(lake.read("forward", symbol)), name, champion["settings_hash"])
+    folds = rows_of(lake.need("folds", symbol, "optimizations"))
+    found = summary(rows, compounded=not any(row["policy"] for row in folds if row["strategy"] == name))
+    if found is None:
+        return None
+    stamps = {"since": found["since"], "last_bar": None if found["end"] is None else found["end"] - 1}
+    text = {name: None if value is None else iso(value) for name, value in stamps.items()}
+    return {**text, **{name: value for name, value in found.items() if name not in ("since", "end")}}

@@ -141,13 +141,13 @@ def measure(series: Sequence[Series], trades: Mapping[str, int], *, seed: int) -
     ]
 
 
-def judge(item: Evidence, limits: Promotion) -> Verdict:
-    """Say whether a procedure qualifies.
+def judge(item: Evidence, limits: Promotion, barred: str | None = None) -> Verdict:
+    """Say whether a procedure qualifies; ``barred`` says why it cannot, whatever its evidence.
 
     It needs ``min_oos_bars`` bars and ``min_oos_trades`` trades, a positive net mean, a mean excess
     of at least ``min_improvement`` bps per bar, and p <= 1 - ``confidence``.
     """
-    reasons = []
+    reasons = [barred] if barred else []
     if not limits.enabled:
         reasons.append("promotion is off for it")
     if item.bars < limits.min_oos_bars:

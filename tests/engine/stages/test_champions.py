@@ -24,7 +24,10 @@ SYMBOL = "ALFA"
 @pytest.fixture
 def board(early, monkeypatch):
     monkeypatch.setattr(_leaderboard, "_report_if_new", lambda *args: "page")
-    early.change(promotion={"min_oos_bars": 100, "min_oos_trades": 1})
+    early.change(
+        promotion={"min_oos_bars": 100, "min_oos_trades": 1},
+        forecasts={"allow_losing_forecasts": True},  # the made bars are a random walk
+    )
     early.decide = lambda: run_leaderboard(
         early.lake, early.settings, early.said.append, cpus=1, asof=None, problems={}
     )
@@ -61,6 +64,19 @@ def replaced(board):
     _plant(board, "levels_entry_exit", later=1)
     board.decide()
     return board
+
+
+def test_a_challenger_that_shone_in_sample_and_lost_out_of_sample_replaces_nobody(board):
+    _plant(board, "trend")
+    board.decide()
+    folds = board.table("folds")
+    shone = [{**row, "in_sample": 1e6 * (row["strategy"] != "trend")} for row in folds.to_pylist()]
+    folds = pa.Table.from_pylist(shone, schema=folds.schema)
+    board.lake.publish("folds", SYMBOL, folds, board.lake.record("folds", SYMBOL))
+    _plant(board, "trend", later=1)
+    board.decide()
+    said = {(row["strategy"], row["decision"]) for row in _rows(board)[3:]}
+    assert said == {("trend", "kept"), ("levels_entry_exit", "rejected"), ("levels_always_on", "rejected")}
 
 
 def _back(bench):
@@ -127,6 +143,12 @@ def test_export_names_the_champion_with_tonights_parameters_and_orders(replaced)
     assert champion["evidence"]["looked"] == 3 and champion["evidence"]["thresholds"]["confidence"]
     assert {order["action"] for order in champion["next_orders"]} <= {"enter", "none"}
     assert all(order["asof"] == champion["parameters_asof"] for order in champion["next_orders"])
+    assert champion["forward_record"] is None  # the first night
+    marked = {order["strategy"]: order["is_champion"] for order in found["next_orders"]}
+    assert marked == {"levels_entry_exit": True, "levels_always_on": False, "trend": False}
+    own = ("symbol", "strategy", "is_champion")
+    assert [{k: v for k, v in order.items() if k not in own} for order in found["next_orders"]
+            if order["is_champion"]] == champion["next_orders"]  # fmt: skip
 
 
 def test_a_lake_of_an_older_version_is_read(replaced):

@@ -17,7 +17,10 @@ from engine.strategies import registry
 from engine.validation import out_of_sample as oos
 
 SYMBOL, CASH = "ALFA", 100_000.0
-EASY = {"promotion": {"min_oos_bars": 100, "min_oos_trades": 1, "confidence": 0.95}}
+EASY = {
+    "promotion": {"min_oos_bars": 100, "min_oos_trades": 1, "confidence": 0.95},
+    "forecasts": {"allow_losing_forecasts": True},  # the made bars are a random walk
+}
 
 
 @pytest.fixture
@@ -43,6 +46,17 @@ def _plant(bench, returns, strategy="trend"):
         looks = looks.set_column(looks.schema.get_field_index(name), name, pa.array(column))
     key = bench.lake.result_id("backtests", SYMBOL) + "x"
     bench.lake.publish("looks", SYMBOL, looks, {"result_id": key})
+    bench.lake.publish("backtests", SYMBOL, bench.table("backtests"), {"result_id": key})
+
+
+def _verdicts(bench, of_lows):
+    """Say how the forecasts of lows fare against their baselines."""
+    table = bench.table("forecast_quality")
+    rows = [{**row, "verdict": of_lows if row["field"] == "low" else "ties"} for row in table.to_pylist()]
+    key = bench.lake.result_id("backtests", SYMBOL) + of_lows
+    bench.lake.publish(
+        "forecast_quality", SYMBOL, pa.Table.from_pylist(rows, table.schema), {"result_id": key}
+    )
     bench.lake.publish("backtests", SYMBOL, bench.table("backtests"), {"result_id": key})
 
 
@@ -98,6 +112,33 @@ def test_a_planted_edge_is_promoted_with_its_newest_parameters(board):
     assert evidence["bars"] == 200  # closed folds only
     assert evidence["net_bps"] == pytest.approx(1e4 * edge(200).mean(), rel=1e-9)
     assert evidence["thresholds"]["min_oos_bars"] == 100
+
+
+def test_forecasts_that_lose_to_their_baselines_carry_no_champion(board):
+    _plant(board, edge, "levels_entry_exit")
+    board.change(forecasts={"allow_losing_forecasts": False})
+    _verdicts(board, "loses")
+    board.decide()
+    row = next(row for row in _champions(board) if row["strategy"] == "levels_entry_exit")
+    assert row["decision"] == "rejected"
+    assert row["reasons"] == "the model's lows lose to its baselines (forecasts.allow_losing_forecasts)"
+    board.change(**EASY)
+    board.decide()
+    assert [r["strategy"] for r in _champions(board) if r["in_force"]] == ["levels_entry_exit"]
+
+
+@pytest.mark.parametrize(("champion", "stays"), [("trend", True), ("levels_entry_exit", False)])
+def test_between_two_folds_a_losing_forecaster_unseats_its_champion_and_no_other(board, champion, stays):
+    _plant(board, edge, champion)
+    _verdicts(board, "ties")
+    board.change(forecasts={"allow_losing_forecasts": False})
+    board.decide()
+    before = _champions(board)
+    assert [r["strategy"] for r in before if r["in_force"]] == [champion]
+    _verdicts(board, "loses")
+    board.decide()
+    assert (_champions(board) == before) == stays
+    assert [r["strategy"] for r in _champions(board) if r["in_force"]] == [champion] * stays
 
 
 def test_unchanged_data_adds_no_row(board):
@@ -260,9 +301,9 @@ def test_an_edited_strategy_of_the_users_own_is_a_new_procedure(board, monkeypat
     """What issues a user's strategy its ``code`` is the hash of its file; the built-in ones have none."""
     board.decide()
     entry = next(e for e in board.settings.entries(SYMBOL) if e.strategy == "trend")
-    one = _decisions_module.procedure_hash(entry, board.settings.instrument(SYMBOL), 0)
+    one = _decisions_module.procedure_hash(entry, board.settings.instrument(SYMBOL), board.settings)
     monkeypatch.setattr(registry.get("trend"), "code", "edited", raising=False)
-    assert _decisions_module.procedure_hash(entry, board.settings.instrument(SYMBOL), 0) != one
+    assert _decisions_module.procedure_hash(entry, board.settings.instrument(SYMBOL), board.settings) != one
     board.change(seed=board.settings.seed, constraints={"min_trades": 5})
     board.lake.publish("backtests", SYMBOL, board.table("backtests"), {"result_id": "again"})
     board.chain()
@@ -291,7 +332,7 @@ def test_what_the_user_chose_is_the_procedure(board, change):
         board.change(**change)
     settings = board.settings
     entry = next(e for e in settings.entries(SYMBOL) if e.strategy == "trend")
-    new = _decisions_module.procedure_hash(entry, settings.instrument(SYMBOL), settings.seed)
+    new = _decisions_module.procedure_hash(entry, settings.instrument(SYMBOL), settings)
     assert new not in {row["settings_hash"] for row in before}
     rows, _ = _decisions_module.decide_symbol(board.lake, SYMBOL, settings, before)
     assert [row["reasons"] for row in rows if row["decision"] == "demoted"] == ["left the settings"]
@@ -354,37 +395,3 @@ def test_evidence_equals_the_stored_accounts_where_no_fold_is_open(board, alfa):
     assert tuned["trades"] == evidence["trades"]
     assert evidence["net_bps"] == pytest.approx(means["tuned"], rel=1e-9)
     assert evidence["excess_bps"] == pytest.approx(means["tuned"] - means["matched_hold"], rel=1e-9)
-
-
-def test_a_symbol_without_results_is_left_out(board):
-    board.change(symbols={"BETA": {}})
-    result = board.decide()
-    assert result.metadata["symbols"] == 1
-    assert {row["symbol"] for row in _champions(board)} == {SYMBOL}
-
-
-def test_left_out_names_both_numbers(board):
-    strategies = [dict(entry) for entry in board.raw["strategies"]]
-    strategies[2]["folds"] = {"train_bars": 800}
-    board.change(strategies=strategies)
-    assert _leaderboard.left_out(board.lake, SYMBOL, board.settings) == {"trend": "has 888 bars, needs 1210"}
-    assert _leaderboard.left_out(board.lake, "NONE", board.settings) == {}
-
-
-def test_the_report_is_written_once_for_the_same_results(early):
-    def run(problems=None):
-        return run_leaderboard(
-            early.lake, early.settings, early.said.append, cpus=1, asof=None, problems=problems or {}
-        )
-
-    page = run().metadata["report"]
-    assert page.is_file()
-    written = page.stat().st_mtime_ns
-    assert run().metadata["report"].stat().st_mtime_ns == written
-    run({"BETA": "E16 no such file"})
-    assert page.stat().st_mtime_ns != written
-    run({SYMBOL: "E16 no such file"})
-    again = _leaderboard.write_report(early.lake, early.settings, asof=None)
-    assert "E16 no such file" in again.read_text()  # a report written again knows what failed
-    run()
-    assert "E16" not in _leaderboard.write_report(early.lake, early.settings, asof=None).read_text()

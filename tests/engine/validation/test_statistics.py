@@ -14,6 +14,10 @@ _spec.loader.exec_module(oracles)
 KNOWN = json.loads(oracles.FILE.read_text())
 
 
+def _effective_trials(returns, trials):
+    return st.effective_trials(st.mean_correlation(returns), trials)
+
+
 def _noise(seed, n=500, mean=0.0, sd=0.01):
     return np.random.default_rng(seed).normal(mean, sd, n)
 
@@ -61,18 +65,18 @@ def test_min_track_record_is_the_length_at_which_psr_reaches_its_level():
 def test_equal_trials_are_one_and_independent_ones_are_all():
     base = _noise(5)
     copies = np.column_stack([base * k for k in (1.0, 2.0, 3.0, 4.0)])
-    assert st.effective_trials(copies, 40).value == pytest.approx(1.0)
+    assert _effective_trials(copies, 40).value == pytest.approx(1.0)
     independent = np.column_stack([_noise(k, 4000) for k in range(20)])
-    assert st.effective_trials(independent, 20).value == pytest.approx(20, abs=0.5)
+    assert _effective_trials(independent, 20).value == pytest.approx(20, abs=0.5)
     correlations = np.corrcoef(np.column_stack([base + _noise(k) for k in range(6)]).T)
     rho = (correlations.sum() - 6) / 30
-    found = st.effective_trials(np.column_stack([base + _noise(k) for k in range(6)]), 6).value
+    found = _effective_trials(np.column_stack([base + _noise(k) for k in range(6)]), 6).value
     assert found == pytest.approx(rho + (1 - rho) * 6)
 
 
 def test_opposite_trials_are_not_fewer_than_all():
     base = _noise(5)
-    assert st.effective_trials(np.column_stack([base, -base]), 2).value == 2.0
+    assert _effective_trials(np.column_stack([base, -base]), 2).value == 2.0
 
 
 def test_ratios_of_growth_and_of_neighbours():
@@ -102,8 +106,8 @@ UNDEFINED = [
     ),
     (lambda: st.min_track_record(-np.abs(_noise(0))), "the Sharpe ratio is not above the benchmark"),
     (lambda: st.min_track_record(np.zeros(9)), "9 returns, needs 30"),
-    (lambda: st.effective_trials(np.zeros((60, 5)), 5), "fewer than two trials that traded"),
-    (lambda: st.effective_trials(np.zeros((6, 5)), 5), "6 returns, needs 30"),
+    (lambda: _effective_trials(np.zeros((60, 5)), 5), "fewer than two trials that traded"),
+    (lambda: _effective_trials(np.zeros((6, 5)), 5), "6 returns, needs 30"),
     (lambda: st.walk_forward_efficiency(1.0, 0.0), "the in-sample growth is not positive"),
     (lambda: st.walk_forward_efficiency(1.0, math.nan), "the in-sample growth is not positive"),
     (lambda: st.walk_forward_efficiency(math.nan, 1.0), "no out-of-sample growth is known"),
@@ -123,4 +127,4 @@ def test_what_is_undefined_is_nan_with_its_reason(ask, reason):
 
 def test_what_is_defined_has_no_reason():
     assert st.probabilistic_sharpe(_noise(0)).reason == ""
-    assert st.effective_trials(_noise(0, 900).reshape(300, 3), 3).reason == ""
+    assert _effective_trials(_noise(0, 900).reshape(300, 3), 3).reason == ""
