@@ -14,7 +14,8 @@ from levels_problems import OBJECTIVES, SYMBOLS, forecasts
 
 from engine.bars.model import Floats
 from engine.search.levels.exact import BOUNDS, solve
-from engine.search.levels.smoothed import smoothing_width, solve_smoothed
+from engine.search.levels.smoothed import solve_smoothed
+from engine.search.levels.width import smoothing_width
 from engine.simulation.levels import bar_net, value
 from engine.simulation.levels_problem import LevelsProblem, problem
 from engine.sources import sample

@@ -23,7 +23,7 @@ def row(
     }  # fmt: skip
 
 
-def not_measured(metric: str, unit: str, goal: float, better: str, why: str) -> dict:
+def not_measured(metric: str, unit: str, goal: float | None, better: str, why: str) -> dict:
     """Return a row for what this machine cannot measure; it neither holds nor falls short."""
     detail = f"not measured: {why}"
     return {

@@ -21,13 +21,21 @@ __all__ = ["main"]
 @click.option("--workers", default=1, show_default=True, type=click.IntRange(1), help="Symbols at a time.")
 @click.option("--stage", help="Only this stage of the symbols.")
 @click.option("--asof", help="ISO time: take only bars complete by then. Default: now.")
+@click.option("--study", help="Go on with this study's symbol; refused where its settings have changed.")
 @click.pass_context
 @guarded
 def run(
-    context: click.Context, keys: tuple[str, ...], workers: int, stage: str | None, asof: str | None
+    context: click.Context,
+    keys: tuple[str, ...],
+    workers: int,
+    stage: str | None,
+    asof: str | None,
+    study: str | None,
 ) -> None:
     """Run the six stages of the named symbols (default: all)."""
     file = open_settings(context)
+    if study is not None:
+        keys = _symbol_of(file, keys, study)
     from engine.stages.common import STAGES
 
     if stage is not None and stage not in STAGES:
@@ -48,18 +56,30 @@ def run(
     sys.exit(1 if problems else 0)
 
 
+def _symbol_of(file: SettingsFile, keys: tuple[str, ...], study_id: str) -> tuple[str, ...]:
+    """Return the symbol of a study whose settings are those of now."""
+    from engine.lake.publish import Lake
+    from engine.stages import study
+
+    lake = Lake(file.data_dir)
+    found = study.find(lake, chosen(file, keys), study_id)
+    study.refuse_other(lake, file.settings, found)
+    return (found.symbol,)
+
+
 def _leaderboard(file: SettingsFile, symbols: Sequence[str], problems: dict[str, str], clock: int) -> None:
     """Run the last stage and print what came out."""
     from engine.lake.publish import Lake
     from engine.reports import terminal
-    from engine.stages.chain import run_leaderboard
+    from engine.stages.chain import run_leaderboard, stale_symbols
 
-    lake, console = Lake(file.data_dir), terminal.console()
+    lake, console = Lake(file.data_dir, file.settings.prices.keep_generations), terminal.console()
     try:
         result = run_leaderboard(lake, file.settings, say, cpus=cpus(), asof=clock, problems=problems)
     except AlreadyRunning:
         say("leaderboard: another run writes it now; when that is done: nightfold run --stage leaderboard")
         return
+    problems = {**stale_symbols(lake, symbols), **problems}
     terminal.print_next_orders(console, lake, symbols, problems)
     terminal.print_leaderboard(console, lake, symbols, problems)
     click.echo(f"report: {result.metadata['report']}")
@@ -87,7 +107,7 @@ def check(
     verified: str | None,
     accept_revision: bool,
 ) -> None:
-    """Check the settings and every symbol's data, or one data file; stores nothing but what is declared."""
+    """Check the settings and every symbol's data, or a data or study file; stores what is declared alone."""
     declared = [("split", adjust), ("scale", scale), ("verified_move", verified)]
     given = [(kind, text) for kind, text in declared if text is not None]
     lists = print_settings or strategies or features
@@ -95,9 +115,13 @@ def check(
         raise click.UsageError(
             f"--print, --strategies and --features take no file or key; found {file_or_key}"
         )
-    file = open_settings(context)
+    is_study = file_or_key is not None and file_or_key.endswith((".yaml", ".yml"))
+    file = open_settings(context, Path(file_or_key) if file_or_key and is_study else None)
     from engine.stages import examine
 
+    if is_study:
+        click.echo(f"{file_or_key}: {examine.study_file(file.settings)}")
+        return
     if given or accept_revision:
         symbol = chosen(file, [file_or_key or ""])[0]
         if given:
@@ -166,7 +190,7 @@ def champions(context: click.Context, key: str | None, why: str | None, back: st
     from engine.lake.publish import Lake
     from engine.reports import terminal
 
-    lake, console = Lake(file.data_dir), terminal.console()
+    lake, console = Lake(file.data_dir, file.settings.prices.keep_generations), terminal.console()
     if why is not None:
         terminal.print_reasons(console, lake, chosen(file, [why])[0])
         return
@@ -185,16 +209,33 @@ def champions(context: click.Context, key: str | None, why: str | None, back: st
 
 @main.command()
 @click.argument("keys", nargs=-1)
-@click.option("--output", type=click.Path(path_type=Path, dir_okay=False), help="Write it to this file.")
+@click.option(
+    "--out",
+    "--output",
+    "output",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Write it to this file.",
+)
+@click.option(
+    "--study", help="Write this study in place of the champions, for optuna-dashboard; needs --out."
+)
 @click.pass_context
 @guarded
-def export(context: click.Context, keys: tuple[str, ...], output: Path | None) -> None:
+def export(context: click.Context, keys: tuple[str, ...], output: Path | None, study: str | None) -> None:
     """Print the champions in force as JSON (default: of all symbols); nothing goes live by itself."""
     import json
 
+    if study is not None and output is None:
+        raise click.UsageError("expected nightfold export --study ID --out FILE.db")
     file = open_settings(context)
     from engine.lake.files import write_text
     from engine.lake.publish import Lake
+
+    if study is not None and output is not None:
+        from engine.stages import study as studies
+
+        click.echo(studies.export(Lake(file.data_dir), chosen(file, keys), study, output))
+        return
     from engine.stages.champions import export as exported
 
     text = json.dumps(exported(Lake(file.data_dir), chosen(file, keys)), indent=2, allow_nan=False) + "\n"
@@ -203,6 +244,23 @@ def export(context: click.Context, keys: tuple[str, ...], output: Path | None) -
     else:
         write_text(output, text)
         click.echo(f"export: {output}")
+
+
+@main.command()
+@click.option(
+    "--trial", required=True, metavar="STUDY/NUMBER", help="The trial; studies: nightfold status KEY."
+)
+@click.pass_context
+@guarded
+def backtest(context: click.Context, trial: str) -> None:
+    """Run a trial of the ledger again, alone, and say whether it is equal bit for bit; nothing is stored."""
+    file = open_settings(context)
+    from engine.lake.publish import Lake
+    from engine.stages import study
+
+    said, equal = study.reproduce(Lake(file.data_dir), file.settings, trial)
+    click.echo("\n".join(said))
+    sys.exit(0 if equal else 1)
 
 
 @main.command()

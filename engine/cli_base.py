@@ -88,14 +88,17 @@ def main(context: click.Context, path: Path) -> None:
     context.obj = path
 
 
-def open_settings(context: click.Context) -> SettingsFile:
-    """Read the settings, resolve their names, and prepare this process for computing."""
+def open_settings(context: click.Context, study: Path | None = None) -> SettingsFile:
+    """Read the settings, resolve their names, and prepare this process for computing.
+
+    With ``study``, that study file is their only strategy.
+    """
     if not context.obj.exists():
         raise ConfigError(
             f"there is no {context.obj.name} in {context.obj.absolute().parent}. "
             "Go to the folder that holds it, or name it: nightfold --settings FILE COMMAND"
         )
-    file = load(context.obj)
+    file = load(context.obj, study)
     kernel_cache.use(file.data_dir, os.environ)
     from engine.stages.preflight import preflight
 

@@ -102,7 +102,7 @@ def models(
     if hub_id is not None and revision is not None:
         token = os.environ.get("HF_TOKEN")
         path = fetch.fetch(hub_id, revision, folder, say, tokenizer_revision=tokenizer_revision, token=token)
-        model = "chronos-2" if "chronos" in hub_id else "kronos"
+        model = {"amazon": "chronos-2", "Datadog": "toto-2"}.get(hub_id.split("/")[0], "kronos")
         use = f"forecasts: {{model: {model}, weights: {hub_id}, revision: {revision}}}"
         click.echo(f"{path}\nto use it, {use}")
         return

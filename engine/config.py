@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal, Self, TypeVar
 from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
-from engine.config_data import FileForm, Inbox, List, Prices, Section, Symbol
+from engine.config_data import FRAME_MINUTES, FileForm, Inbox, List, Prices, Section, Symbol
 from engine.config_sections import (
     Constraints,
     Cost,
@@ -127,6 +127,32 @@ class Settings(Section):
             raise ValidationError.from_exception_data("Settings", mistakes)
         return self
 
+    @model_validator(mode="after")
+    def _base_frames_fit(self) -> Self:
+        """Refuse a base frame from which the symbol's bars cannot be made."""
+        mistakes: list[InitErrorDetails] = []
+        for key, options in self.symbols.items():
+            it = self.instrument(key)
+            if it.base_frame is None:
+                continue
+            frame, base = FRAME_MINUTES[it.frame], FRAME_MINUTES[it.base_frame]
+            text = ""
+            if base >= frame or frame % base:
+                text = f"{it.base_frame} is not finer than frame {it.frame}; expected one that goes into it"
+            elif it.calendar == "observed":
+                text = (
+                    f"bars of {it.frame} cannot be made from {it.base_frame} under calendar observed, which "
+                    f"does not say which belong together. Set calendar: of {key} to 24/7, weekdays, or the "
+                    "code of an exchange such as XNYS"
+                )
+            if text:
+                problem = PydanticCustomError("value_error", "{text}", {"text": text})
+                place = ("symbols", key, "base_frame")
+                mistakes.append(InitErrorDetails(type=problem, loc=place, input=options.base_frame))
+        if mistakes:
+            raise ValidationError.from_exception_data("Settings", mistakes)
+        return self
+
     def entries(self, symbol: str) -> tuple[Strategy, ...]:
         """Return the strategy entries of a symbol, the file's sections filled in."""
         return tuple(
@@ -166,6 +192,7 @@ class Instrument(Section):
     class_: str
     source: str
     frame: str
+    base_frame: str | None
     policy: str
     repairs: tuple[str, ...]
     start: date | None
@@ -189,6 +216,7 @@ class Instrument(Section):
             class_=options.class_,
             source=options.source or settings.prices.source,
             frame=options.frame or settings.prices.frame,
+            base_frame=options.base_frame,
             policy=options.policy or settings.prices.policy,
             repairs=settings.prices.repairs if options.repairs is None else options.repairs,
             start=options.start or settings.prices.start,
@@ -202,9 +230,15 @@ class Instrument(Section):
             cost=cost.model_copy(update={k: v for k, v in own.items() if v is not None}),
         )
 
+    def as_read(self) -> Self:
+        """Return the instrument at the frame in which its source is read."""
+        return self.model_copy(update={"frame": self.base_frame or self.frame, "base_frame": None})
+
     def trading(self) -> dict[str, Any]:
         """Return what may change a backtest, as plain JSON values; where prices come from may not."""
-        return self.model_dump(mode="json", include={"frame", "calendar", "sides", "tick", "lot", "cost"})
+        names = {"frame", "calendar", "sides", "tick", "lot", "cost"}
+        names |= set() if self.base_frame is None else {"base_frame"}
+        return self.model_dump(mode="json", include=names)
 
 
 def plain(section: BaseModel) -> Any:

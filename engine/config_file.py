@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 import types
 import typing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from engine.config import Settings, data_path
+from engine.config_studies import Spot, expand, older_form, only
 from engine.config_yaml import Document, Location, Place, read
 from engine.errors import ConfigError, closest
 from engine.symbol_keys import KEY_PATTERN, is_canonical
@@ -32,11 +34,14 @@ class SettingsFile:
         Frozen, defaults filled.
     places : dict
         Location of a key, as a path of names and indices, to (line, column), from 1.
+    files : dict
+        Location of a key to the study file that it stands in; other keys stand in the file read.
     """
 
     path: Path
     settings: Settings
     places: dict[Location, Place]
+    files: dict[Location, str] = dataclasses.field(default_factory=dict)
 
     @property
     def data_dir(self) -> Path:
@@ -45,8 +50,7 @@ class SettingsFile:
 
     def where(self, *location: str | int) -> str:
         """Return ``file:line:column`` of a key, or of the nearest key above it."""
-        line, column = Document(self.path, None, self.places).place(location)
-        return f"{self.path.name}:{line}:{column}"
+        return str(_spot(self.path.name, self.places, self.files, location))
 
 
 def stamp_us(text: str) -> int:
@@ -67,26 +71,51 @@ def stamp_us(text: str) -> int:
     return int((moment - datetime(1970, 1, 1, tzinfo=UTC)).total_seconds()) * 1_000_000
 
 
-def load(path: Path) -> SettingsFile:
-    """Read and validate the settings.
+def _spot(name: str, places: dict[Location, Place], files: dict[Location, str], location: Location) -> Spot:
+    """Return where a key stands, or the nearest key above it."""
+    while location and location not in places:
+        location = location[:-1]
+    return Spot(files.get(location, name), *places.get(location, (1, 1)))
+
+
+def load(path: Path, study: Path | None = None) -> SettingsFile:
+    """Read and validate the settings and the study files that they name.
+
+    Parameters
+    ----------
+    path : Path
+        The settings file.
+    study : Path, optional
+        A study file that is to be the only strategy; those of the settings are not looked at.
 
     Raises
     ------
     ConfigError
-        Lists every mistake of form by line, each with its place and what is expected.
+        Lists every mistake of form by file and line, each with its place and what is expected.
     """
     document = read(path)
+    older = older_form(document)
+    if older is not None:
+        raise ConfigError(": ".join(map(str, older)))
+    if study is not None:
+        document = only(document, study)
+    value, places, files, refused = expand(document)
+    document = replace(document, value=value, places=places)
     settings: Settings | None = None
-    mistakes = _check_names(document.value)
+    mistakes = _check_names(value)
     try:
-        settings = Settings.model_validate(document.value)
+        settings = Settings.model_validate(value)
     except ValidationError as error:
         mistakes += _describe(error, document)
-    placed = document.repeated + [(document.place(location), text) for location, text in mistakes]
-    if placed or settings is None:
-        lines = [f"{path.name}:{line}:{column}: {text}" for (line, column), text in sorted(set(placed))]
+    told = {("strategies", index) for index in refused}
+    placed = [(_spot(path.name, places, files, at), text) for at, text in mistakes if at[:2] not in told] + [
+        (Spot(path.name, *place), text) for place, text in document.repeated
+    ]
+    by_file = sorted(set(placed), key=lambda one: (one[0].file != path.name, one))
+    lines = [f"{spot}: {text}" for spot, text in by_file] + list(refused.values())
+    if lines or settings is None:
         raise ConfigError("\n".join(lines))
-    return SettingsFile(path.resolve(), settings, document.places)
+    return SettingsFile(path.resolve(), settings, places, files)
 
 
 def _describe(error: ValidationError, document: Document) -> list[Mistake]:
@@ -102,7 +131,8 @@ def _describe(error: ValidationError, document: Document) -> list[Mistake]:
         if kind == "missing":
             mistakes.append((location, f"{_dotted((*location, item['loc'][-1]))!r} is missing"))
         elif kind == "extra_forbidden":
-            text = f"unknown key {name!r}. {closest(location[-1], _keys_at(location[:-1]))}"
+            known = _keys_at(location[:-1]) + (["file"] if _is_entry(location[:-1]) else [])
+            text = f"unknown key {name!r}. {closest(location[-1], known)}"
             mistakes.append((location, text))
         elif kind == "value_error":
             mistakes.append((location, f"{name}: {message.removeprefix('Value error, ')}"))
@@ -117,6 +147,11 @@ def _describe(error: ValidationError, document: Document) -> list[Mistake]:
         else:
             mistakes.append((location, f"{name}: {message}; found {_shown(item['input'])}"))
     return mistakes + [(at, head + " or ".join(forms)) for at, (head, *forms) in expected.items()]
+
+
+def _is_entry(location: Location) -> bool:
+    """Say whether a place is that of a strategy entry, which may stand in a file of its own."""
+    return len(location) == 2 and location[0] == "strategies"
 
 
 def _dotted(location: Location) -> str:

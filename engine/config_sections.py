@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+import re
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from engine.config_data import Commit, Count, Day, List, NotNegative, Positive, Section, Share
 
@@ -21,7 +22,7 @@ class Features(Section):
 class Forecasts(Section):
     """What is forecast, by which model, and from when on."""
 
-    model: Literal["local", "kronos", "chronos-2"] = "local"
+    model: Literal["local", "kronos", "chronos-2", "toto-2"] = "local"
     weights: str | None = None  # hub id or folder; needed unless local
     revision: Commit | None = None  # with a hub id
     models_dir: str = "data/models"  # where `nightfold models fetch` puts files
@@ -37,12 +38,17 @@ class Forecasts(Section):
     top_p: Annotated[float, Field(gt=0, le=1)] = 0.9  # draw among the most likely of this share
     dtype: Literal["fp32", "bf16"] = "fp32"  # bf16 on CUDA only
     price_scale: Literal["unit", "none"] = "unit"  # unit: each window scaled to an as-of close of 100
+    allow_losing_forecasts: bool = False  # let a model that loses to its baselines carry a champion
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
         if not all(0 < level < 1 for level in self.levels) or list(self.levels) != sorted(set(self.levels)):
             raise ValueError(f"levels must rise strictly inside (0, 1), found {list(self.levels)}")
         return self
+
+    def inferred(self) -> dict[str, Any]:
+        """Return what may change a forecast, as plain JSON values; what it may carry does not."""
+        return self.model_dump(mode="json", by_alias=True, exclude={"allow_losing_forecasts"})
 
     @model_validator(mode="after")
     def _of_the_model(self) -> Self:
@@ -59,6 +65,7 @@ _PATHS_ONLY = ("samples", "temperature", "top_k", "top_p", "dtype", "price_scale
 _UNUSED = {
     "local": ("weights", "revision", "knowledge_cutoff", "lookback", *_PATHS_ONLY),
     "chronos-2": _PATHS_ONLY,
+    "toto-2": _PATHS_ONLY,
 }
 
 
@@ -191,11 +198,24 @@ class Levels(Section):
         return self
 
 
+def _report(value: str) -> str:
+    if re.fullmatch(r"folds|bars:[1-9]\d{0,8}", value) is None:
+        raise ValueError(f"{value!r} is neither folds nor bars:N, such as bars:500")
+    return value
+
+
+def _time(value: str) -> str:
+    if re.fullmatch(r"[1-9]\d{0,8}[smh]", value) is None:
+        raise ValueError(f"{value!r} is no time; expected one such as 30m or 2h")
+    return value
+
+
 class Search(Section):
     """The Optuna study of each outer fold."""
 
     objective: Literal["auto", "log_growth", "roi", "sharpe", "calmar", "profit_per_trade"] = "auto"
-    screen: Annotated[int, Field(ge=0, le=65_536)] = 1024  # quasi-random candidates first; 0 = none
+    # quasi-random candidates first, 0 = none; with tpe a quarter as many again near the best of them
+    screen: Annotated[int, Field(ge=0, le=65_536)] = 1024
     sampler: Literal["tpe", "random", "grid"] = "tpe"  # tpe sees the complete trials only
     max_trials: Count = 32  # trials told after the screen, duplicates excluded, per study
     batch: Count = 16  # trials asked, evaluated and told together
@@ -203,8 +223,10 @@ class Search(Section):
         "halving", "race", "none",
         "optuna:median", "optuna:percentile", "optuna:sha", "optuna:hyperband", "optuna:wilcoxon",
     ] = "halving"  # fmt: skip
+    report: Annotated[str, AfterValidator(_report)] = "folds"  # where trials are cut: folds | bars:N
     mode: Literal["in-process", "subprocess"] = "in-process"  # subprocess: whole outer folds in processes
     max_concurrent: Count = 1  # processes of one symbol in subprocess mode
+    timeout: Annotated[str, AfterValidator(_time)] | None = None  # of a study, e.g. 2h, after a whole batch
     search_all: bool = False  # true: parameters not named are searched over their declared bounds
 
     @model_validator(mode="after")
@@ -213,7 +235,27 @@ class Search(Section):
             raise ValueError(f"batch {self.batch} is more than max_trials {self.max_trials}")
         if self.max_concurrent > 1 and self.mode == "in-process":
             raise ValueError(f"max_concurrent {self.max_concurrent} needs mode subprocess, found in-process")
+        if self.report_bars and self.pruner in ("race", "none", "optuna:wilcoxon"):
+            why = "cuts no trial" if self.pruner == "none" else "compares whole inner folds"
+            raise ValueError(f"report {self.report}: pruner {self.pruner} {why}. Set report: folds")
+        if self.report_bars and self.objective not in ("auto", "log_growth", "roi"):
+            raise ValueError(
+                f"report {self.report} needs objective log_growth or roi, whose value is known at every bar; "
+                f"found {self.objective}. Set report: folds"
+            )
         return self
+
+    @property
+    def report_bars(self) -> int | None:
+        """Return the bars between two looks of the pruner; None = it looks after each inner fold."""
+        return None if self.report == "folds" else int(self.report.removeprefix("bars:"))
+
+    @property
+    def timeout_s(self) -> float | None:
+        """Return the seconds after which a study starts no further batch; None = no limit."""
+        if self.timeout is None:
+            return None
+        return float(self.timeout[:-1]) * {"s": 1.0, "m": 60.0, "h": 3600.0}[self.timeout[-1]]
 
 
 class Constraints(Section):
@@ -265,6 +307,9 @@ class Leaf(Section):
             )
         if self.type == "categorical" and (not self.choices or len(set(self.choices)) != len(self.choices)):
             raise ValueError(f"choices must be at least one, each once, found {list(self.choices or ())}")
+        kinds = {type(choice) if isinstance(choice, bool | str) else float for choice in self.choices or ()}
+        if len(kinds) > 1:
+            raise ValueError(f"choices must be of one type, found {list(self.choices or ())}")
         if self.low is not None and self.high is not None:
             _check_range(self.type, self.low, self.high, self.step, self.log)
         return self

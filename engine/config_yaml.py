@@ -7,7 +7,7 @@ always text, and ON, NO, 0700 or 2013-03-01 are text as well. So a value is what
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -51,12 +51,20 @@ class Document:
         Location of a key, as a path of names and indices, to (line, column), from 1.
     repeated : list
         Place and text of each key that stands twice.
+    name : str
+        The file in messages; empty: its own name.
     """
 
     path: Path
     value: Any
     places: dict[Location, Place]
     repeated: list[tuple[Place, str]] = field(default_factory=list)
+    name: str = ""
+
+    @property
+    def title(self) -> str:
+        """Return how messages call the file."""
+        return self.name or self.path.name
 
     def place(self, location: Location) -> Place:
         """Return line and column of a key, or of the nearest key above it."""
@@ -66,8 +74,8 @@ class Document:
         return 1, 1
 
 
-def read(path: Path) -> Document:
-    """Read one file.
+def read(path: Path, name: str = "") -> Document:
+    """Read one file; ``name`` is how messages call it, by default its own.
 
     Raises
     ------
@@ -81,24 +89,25 @@ def read(path: Path) -> Document:
         raise ConfigError(
             f"{path} cannot be read ({error.strerror}). Name another: nightfold --settings FILE"
         ) from error
+    name = name or path.name
     if len(text) > MAX_BYTES:
-        raise ConfigError(f"{path.name} is too large; expected at most {MAX_BYTES} bytes")
+        raise ConfigError(f"{name} is too large; expected at most {MAX_BYTES} bytes")
     try:
-        _refuse_surprises(path, text)
+        _refuse_surprises(name, text)
         loader = _Loader(text)
         node = loader.get_single_node()
         if node is None:
-            raise ConfigError(f"{path.name}:1:1: the file is empty; expected at least 'symbols:'")
-        document = Document(path, None, {})
+            raise ConfigError(f"{name}:1:1: the file is empty; expected at least 'symbols:'")
+        document = Document(path, None, {}, name=name)
         _walk(node, (), document)
-        return Document(path, loader.construct_document(node), document.places, document.repeated)
+        return replace(document, value=loader.construct_document(node))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         place = _mark(getattr(error, "problem_mark", None))
         problem = getattr(error, "problem", None) or " ".join(str(error).split())
-        raise ConfigError(f"{path.name}:{place}: not valid YAML: {problem}") from error
+        raise ConfigError(f"{name}:{place}: not valid YAML: {problem}") from error
 
 
-def _refuse_surprises(path: Path, text: bytes) -> None:
+def _refuse_surprises(name: str, text: bytes) -> None:
     depth = 0
     event: Any
     for event in yaml.parse(text, Loader=_Loader):
@@ -113,7 +122,7 @@ def _refuse_surprises(path: Path, text: bytes) -> None:
         elif isinstance(event, yaml.CollectionEndEvent):
             depth -= 1
         if problem:
-            raise ConfigError(f"{path.name}:{_mark(event.start_mark)}: {problem}")
+            raise ConfigError(f"{name}:{_mark(event.start_mark)}: {problem}")
 
 
 def _walk(node: yaml.Node, location: Location, document: Document) -> None:
@@ -121,7 +130,7 @@ def _walk(node: yaml.Node, location: Location, document: Document) -> None:
     if isinstance(node, yaml.MappingNode):
         for key, value in node.value:
             if not isinstance(key, yaml.ScalarNode):
-                raise ConfigError(f"{document.path.name}:{_mark(key.start_mark)}: a key must be plain text")
+                raise ConfigError(f"{document.title}:{_mark(key.start_mark)}: a key must be plain text")
             key.tag = _TAG + "str"
             below = (*location, key.value)
             place = key.start_mark.line + 1, key.start_mark.column + 1

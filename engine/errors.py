@@ -80,6 +80,13 @@ class MissingExtra(NightfoldError):
     """An optional package is absent; names what needs it and the pip line."""
 
 
+# what an extra cannot name, because the package's own metadata refuses the Python or the pandas in use
+_THEN = {
+    "toto": ", then: pip install --no-deps --ignore-requires-python "
+    "gluonts toto-2 dd-unit-scaling unit-scaling"
+}
+
+
 def require(module: str, *, needed_by: str, extra: str) -> ModuleType:
     """Import an optional package, or say which extra brings it.
 
@@ -91,10 +98,12 @@ def require(module: str, *, needed_by: str, extra: str) -> ModuleType:
     try:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:
-        if (error.name or "").split(".")[0] != module.split(".")[0]:
+        itself = (error.name or "").split(".")[0] == module.split(".")[0]
+        if not itself and extra not in _THEN:
             raise
         raise MissingExtra(
-            f'{needed_by} needs {module}, which is not installed. Run: pip install "nightfold[{extra}]"'
+            f"{needed_by} needs {module if itself else error.name}, which is not installed. "
+            f'Run: pip install "nightfold[{extra}]"{_THEN.get(extra, "")}'
         ) from None
 
 

@@ -18,6 +18,7 @@ BOARD = {
     "symbol": ("symbol", "string", None, None),
     "strategy": ("strategy", "string", None, None),
     "champion": ("champion", "bool", None, "its evidence holds against the matched hold"),
+    "folds": ("label", "string", None, "clean, or why none is: then no champion rests on them"),
     "tuned": ("bps_per_bar", "float", 2, BPS),
     "untuned": ("untuned_bps_per_bar", "float", 2, f"its declared parameters, {BPS}"),
     "matched hold": ("matched_hold_bps_per_bar", "float", 2, f"holding as much of the time, {BPS}"),

@@ -1,8 +1,12 @@
 """What the fork server imports once, so that each symbol's process starts ready."""
 
+import atexit
+import contextlib
+import gc
 import logging
 import os
 
+import dagster as dg
 import duckdb  # noqa: F401
 import optuna  # noqa: F401
 import pandas  # noqa: F401
@@ -26,3 +30,10 @@ for stage in STAGES:
 
 # a connection that an interrupt closes in a worker is nobody's concern
 logging.getLogger("sqlalchemy.pool").setLevel(logging.CRITICAL)
+
+# what Dagster's storage imports (500 modules) comes here once, not in every symbol's process
+with contextlib.suppress(dg.DagsterError), dg.DagsterInstance.get():  # no home: each brings it itself
+    pass
+gc.collect()
+gc.freeze()  # no collection in a symbol's process walks over all this again, and copies its pages
+atexit.register(gc.unfreeze)  # duckdb prints at exit what it believes was forgotten

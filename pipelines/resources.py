@@ -43,7 +43,7 @@ def lake(file: SettingsFile) -> Lake:
     """Return the lake of these settings."""
     from engine.lake.publish import Lake
 
-    return Lake(file.data_dir)
+    return Lake(file.data_dir, file.settings.prices.keep_generations)
 
 
 def asof(file: SettingsFile) -> int:

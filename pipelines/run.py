@@ -149,10 +149,12 @@ def _run(file: SettingsFile) -> int:
 def _outcome(file: SettingsFile, failed: dict[str, str]) -> None:
     from engine.lake.publish import Lake
     from engine.reports import terminal
+    from engine.stages.chain import stale_symbols
 
     lake, symbols, console = Lake(file.data_dir), list(file.settings.symbols), terminal.console()
-    terminal.print_next_orders(console, lake, symbols, failed)
-    terminal.print_leaderboard(console, lake, symbols, failed)
+    not_tonight = {**stale_symbols(lake, symbols), **failed}
+    terminal.print_next_orders(console, lake, symbols, not_tonight)
+    terminal.print_leaderboard(console, lake, symbols, not_tonight)
     print(f"report: {lake.data_dir / 'reports' / 'index.html'}")
     print("web UI: make ui, then http://127.0.0.1:3000")
     print("beside a running web UI: dagster job launch -j backtest_all")

@@ -19,6 +19,7 @@ from engine.bars.model import Bars
 from engine.bars.synthetic import make_bars, to_csv
 from engine.config import Settings
 from engine.lake.publish import Lake
+from engine.sources import patience
 from engine.stages.chain import run_chain
 
 # A shell that starts the tests in the background makes them, and all they start, deaf to Ctrl-C.
@@ -123,6 +124,14 @@ class Bench:
         """Return a bench on a copy of all its data."""
         shutil.copytree(self.data_dir, data_dir)
         return Bench(data_dir, self.raw)
+
+
+@pytest.fixture(autouse=True)
+def waits(monkeypatch):
+    """No test waits for a vendor; the seconds that it would have waited."""
+    waited = []
+    monkeypatch.setattr(patience, "pause", waited.append)
+    return waited
 
 
 @pytest.fixture(scope="session")

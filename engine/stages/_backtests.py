@@ -16,33 +16,39 @@ from engine.bars.model import Bars, Ints
 from engine.config import Instrument, Settings, Strategy
 from engine.features.table import FeatureSet
 from engine.lake.publish import Lake, rows_of
-from engine.lake.records import make_record
-from engine.lake.schemas import METRICS, schema_of
+from engine.lake.records import canonical, make_record
+from engine.lake.schemas import METRICS, STATISTICS, schema_of
 from engine.search.levels_fit import LevelsFitter
-from engine.stages._decisions import closed_bars, look_rows, procedure_hash, series_of
+from engine.stages._decisions import closed_bars, look_rows, series_of
+from engine.stages._forward import NO_TRADE, newest, record_of, score_nights
 from engine.stages._statistics import BLANK, luck
 from engine.stages.common import (
+    CLEAN,
     Progress,
     StageResult,
+    base_bars_of,
     execution_of,
     feature_set,
+    finer_terms,
     held,
     median_forecasts,
     procedure,
+    procedure_hash,
     read_bars,
     refuse_edited,
+    refuse_other_finer,
     refuse_stale,
     to_table,
     unchanged,
 )
-from engine.stages.next_orders import NO_TRADE, next_orders
+from engine.stages.next_orders import next_orders
 from engine.strategies import registry
 from engine.validation import out_of_sample as oos
 from engine.validation.champion import Series
 from engine.validation.out_of_sample import Piece
 
-TABLES = ("trades", "equity", "next_orders", "backtests", "looks")
-STITCHED = -1
+TABLES = ("trades", "equity", "forward", "next_orders", "backtests", "looks")
+STITCHED, EVERY_FOLD = -1, -2  # the clean folds, the headline; all folds, where others exist
 CHOSEN = "chosen"  # policy of the stitched row whose folds each use the policy chosen in training
 Row = dict[str, Any]
 
@@ -57,65 +63,92 @@ def backtests(lake: Lake, symbol: str, settings: Settings, progress: Progress) -
     """
     instrument = settings.instrument(symbol)
     entries = settings.entries(symbol)
+    base = base_bars_of(lake, symbol, settings)
+    finer = finer_terms(lake, instrument, base)
     record = make_record(
         __name__,
         symbol,
         inputs={t: lake.result_id(t, symbol) or "" for t in ("bars", "features", "forecasts", "folds")},
-        params={"instrument": instrument.trading(), "entries": [procedure(entry) for entry in entries]},
+        params={
+            "instrument": instrument.trading(),
+            "entries": [procedure(entry) for entry in entries],
+            **finer,
+        },
     )
     if held(lake, TABLES, symbol, record["result_id"]):
         return unchanged(lake, "backtests", "backtests", symbol, record["result_id"])
     refuse_stale(lake, symbol, {"features": "features", "forecasts": "forecasts", "folds": "optimizations"})
+    refuse_other_finer(lake, symbol, finer)
     refuse_edited(lake, symbol, entries)
     bars = read_bars(lake, instrument)
     features = feature_set(lake, bars, instrument)
-    folds, nightly = (
-        rows_of(lake.need("folds", symbol, "optimizations")),
-        rows_of(lake.read("nightly", symbol)),
-    )
+    folds = rows_of(lake.need("folds", symbol, "optimizations"))
+    nightly, forward = (rows_of(lake.read(name, symbol)) for name in ("nightly", "forward"))
     tables: dict[str, list[Row]] = {name: [] for name in ("trades", "next_orders", "backtests")}
     equity = [schema_of("equity").empty_table()]
     looks: list[Series] = []
     headline: Row = {}
+    known = (lake.record("backtests", symbol) or {}).get("until_a_fold_closes", {})
+    lasting: Row = {}
     for entry in entries:
         of_entry = [row for row in folds if row["strategy"] == entry.label]
         if not of_entry:
             continue  # left out for want of bars; the optimisation stage says so
         levels = registry.get(entry.strategy).kind == "levels"
-        account = (_levels_account if levels else _rules_account)(lake, bars, features, instrument, entry)
+        account = (
+            _levels_account(lake, bars, base, instrument, entry)
+            if levels
+            else _rules_account(features, instrument, entry)
+        )
         policies = sorted({row["policy"] for row in of_entry})
         for policy in policies if len(policies) > 1 else []:
             rows = [row for row in of_entry if row["policy"] == policy]
             tables["backtests"] += _compare(bars, instrument, entry, account, rows, policy, headline=False)[0]
         chosen = [row for row in of_entry if row["selected"]]
         policy = policies[0] if len(policies) == 1 else CHOSEN
-        summary, stitched = _compare(bars, instrument, entry, account, chosen, policy, headline=True)
         # with several policies each fold's own rows stand above already
-        tables["backtests"] += [r for r in summary if r["fold"] == STITCHED or len(policies) == 1]
-        key, cash = procedure_hash(entry, instrument, settings.seed), entry.execution.initial_cash
+        summary, stitched = _compare(
+            bars, instrument, entry, account, chosen, policy, headline=True, folds_too=len(policies) == 1
+        )
+        tables["backtests"] += summary
+        key, cash = procedure_hash(entry, instrument, settings), entry.execution.initial_cash
         closed = closed_bars(chosen)
         looks.append(series_of(bars, key, entry.label, stitched["tuned"], cash, closed))
-        tuned = next(r for r in summary if r["fold"] == STITCHED and r["variant"] == "tuned")
-        tuned |= luck(
-            lake, bars, features, instrument, entry, chosen, looks[-1], stitched["tuned"].returns(cash),
-            tuned["bps_per_bar"], settings.seed,
-        )  # fmt: skip
+        tuned = next(r for r in summary if r["fold"] in (STITCHED, EVERY_FOLD) and r["variant"] == "tuned")
+        clean = _clean(chosen)
+        if clean:
+            first = min(row["test_from"] for row in clean)  # of the last folds: a training ends once
+            returns = stitched["tuned"].returns(cash)[first - stitched["tuned"].start :]
+            luck_row, lasting[entry.label] = luck(
+                lake, bars, features, instrument, entry, clean, looks[-1], returns, tuned["bps_per_bar"],
+                settings.seed, known.get(entry.label, {}),
+            )  # fmt: skip
+            tuned |= luck_row
+        else:
+            tuned["undefined"] = canonical(dict.fromkeys(STATISTICS, "no test fold is clean"))
         by_start = sorted(chosen, key=lambda row: row["test_from"])
         starts, labels = (np.array([row[name] for row in by_start]) for name in ("test_from", "label"))
         for variant, piece in stitched.items():
             equity.append(_equity_table(symbol, bars, entry.label, variant, piece, starts, labels))
             if variant in ("tuned", "untuned"):
                 tables["trades"] += _trade_rows(symbol, entry.label, variant, piece, bars, starts)
-        tables["next_orders"] += next_orders(lake, bars, features, instrument, entry, nightly)
-        headline[f"{entry.label} bps per bar"] = round(tuned["bps_per_bar"], 3)
+        forward += score_nights(lake, bars, features, instrument, entry, key, nightly, forward, base=base)
+        carried = newest(record_of(forward, entry.label, key), int(bars.ts[-1]))
+        tables["next_orders"] += next_orders(
+            lake, bars, features, instrument, entry, nightly, carried, finer=base is not None
+        )
+        label = "" if clean else f" ({tuned['label']})"
+        headline[f"{entry.label} bps per bar{label}"] = round(tuned["bps_per_bar"], 3)
         progress(
             f"{symbol} backtests {entry.label} out of sample {tuned['bars']} bars "
-            f"{tuned['bps_per_bar']:.2f} bps per bar {tuned['trades']} trades"
+            f"{tuned['bps_per_bar']:.2f} bps per bar {tuned['trades']} trades{label}"
         )
     lake.publish("looks", symbol, look_rows(lake.read("looks", symbol), symbol, looks), record)
     lake.publish("equity", symbol, pa.concat_tables(equity), record)
-    for name, rows in tables.items():
-        lake.publish(name, symbol, to_table(name, rows), record)
+    forward.sort(key=lambda row: (row["strategy"], row["asof"], row["procedure"]))
+    for name, rows in {"forward": forward, **tables}.items():
+        beside = {"until_a_fold_closes": lasting} if name == "backtests" else {}
+        lake.publish(name, symbol, to_table(name, rows), {**record, **beside})
     return StageResult(
         "backtests",
         symbol,
@@ -129,9 +162,7 @@ def backtests(lake: Lake, symbol: str, settings: Settings, progress: Progress) -
 Account = Callable[[Row, bool, float], Piece]  # (fold row, tuned or untuned, cash before) -> what it did
 
 
-def _rules_account(
-    lake: Lake, bars: Bars, features: FeatureSet, instrument: Instrument, entry: Strategy
-) -> Account:
+def _rules_account(features: FeatureSet, instrument: Instrument, entry: Strategy) -> Account:
     strategy = registry.get(entry.strategy)
     execution = execution_of(instrument, entry)
 
@@ -150,10 +181,11 @@ def _rules_account(
 
 
 def _levels_account(
-    lake: Lake, bars: Bars, features: FeatureSet, instrument: Instrument, entry: Strategy
+    lake: Lake, bars: Bars, base: Bars | None, instrument: Instrument, entry: Strategy
 ) -> Account:
     high, low, model_key = median_forecasts(lake, bars, entry.levels.level)
-    fitter = LevelsFitter(bars, high, low, model_key, registry.get(entry.strategy), entry, instrument)
+    strategy = registry.get(entry.strategy)
+    fitter = LevelsFitter(bars, high, low, model_key, strategy, entry, instrument, base=base)
 
     rows_of_span = cache(partial(fitter.problem, max_dropped_share=1.0))  # no forecast: not traded
     done: dict[tuple[object, ...], Piece] = {}  # policies that come to the same thing are run once
@@ -163,7 +195,8 @@ def _levels_account(
         if start == stop or (tuned and row["status"] in NO_TRADE):
             return oos.flat_piece(row["fold"], start, stop, cash, status=row["status"], compounded=False)
         offsets = json.loads(row["params"]) if tuned else {"u": 0.0, "v": 0.0}
-        u, v, exit = offsets["u"], offsets["v"], "target" if row["policy"] == "target" else "close"
+        u, v = offsets["u"], offsets["v"]
+        exit = "close" if row["policy"] == "path" and base is None else row["policy"]
         key = (row["fold"], u, v, exit, cash)  # without finer bars, path is close
         if key not in done:
             done[key] = oos.levels_piece(
@@ -192,23 +225,51 @@ def _compare(
     policy: str,
     *,
     headline: bool,
+    folds_too: bool = True,
 ) -> tuple[list[Row], dict[str, Piece]]:
-    """Return the rows of ``backtests``, every fold and all folds stitched, and the stitched accounts."""
+    """Return the rows of ``backtests``, every fold and the stitched ones, and the accounts of all folds.
+
+    The clean folds stitched come first (`STITCHED`); where others exist, all of them follow (`EVERY_FOLD`).
+    """
     rows = sorted(rows, key=lambda row: row["fold"])
     cash = entry.execution.initial_cash
     tuned, untuned = _run(account, rows, True, cash), _run(account, rows, False, cash)
-    hold = oos.buy_and_hold(bars, execution_of(instrument, entry), rows[0]["test_from"], rows[-1]["test_to"])
+    whole = _stitched(bars, instrument, entry, rows, tuned, untuned)
     out: list[Row] = []
     for row, a, b in zip(rows, tuned, untuned, strict=True):
-        if len(a.equity):
-            held_part = oos.part(bars, hold, row["fold"], a.start, a.stop)
+        if folds_too and len(a.equity):
+            held_part = oos.part(bars, whole["buy_and_hold"], row["fold"], a.start, a.stop)
             variants = {"tuned": a, "untuned": b, "buy_and_hold": held_part}
             out += _rows(bars, entry, row, variants, row["in_sample"], row["in_sample_untuned"])
-    whole = {"tuned": oos.stitch(tuned), "untuned": oos.stitch(untuned), "buy_and_hold": hold}
-    head = {**rows[0], "fold": STITCHED, "policy": policy, "selected": headline}
-    means = (_mean(np.array([row[name] for row in rows])) for name in ("in_sample", "in_sample_untuned"))
-    out += _rows(bars, entry, head, whole, *means)
+    clean = _clean(rows)
+    stitched = [(STITCHED, clean, whole)] if clean else []
+    if len(clean) < len(rows):
+        if clean:
+            pieces = (_run(account, clean, is_tuned, cash) for is_tuned in (True, False))
+            stitched = [(STITCHED, clean, _stitched(bars, instrument, entry, clean, *pieces))]
+        stitched.append((EVERY_FOLD, rows, whole))
+    for fold, of, variants in stitched:
+        label = next((row["label"] for row in of if row["label"] != CLEAN), CLEAN)
+        head = {"fold": fold, "policy": policy, "selected": headline, "label": label}
+        means = (_mean(np.array([row[name] for row in of])) for name in ("in_sample", "in_sample_untuned"))
+        out += _rows(bars, entry, head, variants, *means)
     return out, {**whole, "matched_hold": oos.matched_hold(bars, whole["tuned"], cash)}
+
+
+def _clean(rows: list[Row]) -> list[Row]:
+    """Return the clean folds, none where they have no test bar yet."""
+    clean = [row for row in rows if row["label"] == CLEAN]
+    return clean if any(row["test_to"] > row["test_from"] for row in clean) else []
+
+
+def _stitched(
+    bars: Bars, instrument: Instrument, entry: Strategy, rows: list[Row], tuned: list[Piece],
+    untuned: list[Piece],
+) -> dict[str, Piece]:  # fmt: skip
+    """Return the stitched accounts of consecutive folds, and buy and hold on their bars."""
+    start, stop = rows[0]["test_from"], rows[-1]["test_to"]
+    hold = oos.buy_and_hold(bars, execution_of(instrument, entry), start, stop)
+    return {"tuned": oos.stitch(tuned), "untuned": oos.stitch(untuned), "buy_and_hold": hold}
 
 
 def _mean(values: np.ndarray[Any, Any]) -> float:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from functools import partial
 
-from engine.config import Settings, plain
+from engine.config import Settings
 from engine.forecasts import backends, store
 from engine.forecasts.devices import gpu_slot
 from engine.forecasts.infer import infer
 from engine.forecasts.keys import model_key
+from engine.forecasts.parts import Parts
 from engine.forecasts.quality import quality
 from engine.lake.publish import Lake
 from engine.lake.records import make_record
@@ -39,11 +40,12 @@ def forecasts(lake: Lake, symbol: str, settings: Settings, progress: Progress) -
         __name__,
         symbol,
         inputs={"bars": lake.result_id("bars", symbol) or ""},
-        params={**plain(chosen), "model_key": model_key(model.spec)},  # names the weights too
+        params={**chosen.inferred(), "model_key": model_key(model.spec)},  # names the weights too
     )
     if held(lake, TABLES, symbol, record["result_id"]):
         return unchanged(lake, "forecasts", "forecasts", symbol, record["result_id"])
     old_inputs = lake.read("forecast_inputs", symbol)
+    parts = Parts(lake.data_dir, symbol, model_key(model.spec))
     made = infer(
         bars,
         chosen,
@@ -51,6 +53,7 @@ def forecasts(lake: Lake, symbol: str, settings: Settings, progress: Progress) -
         old_inputs,
         backend=model,
         allow_cpu_fallback=devices.allow_cpu_fallback,
+        parts=parts if model.spec.weights else None,  # the local model answers years in seconds
         hold=partial(
             gpu_slot, data_dir=lake.data_dir, slots=devices.slots_per_gpu, wait_s=devices.gpu_wait_s,
             progress=lambda text: progress(f"{symbol} {text}"),
@@ -66,10 +69,12 @@ def forecasts(lake: Lake, symbol: str, settings: Settings, progress: Progress) -
     lake.publish("forecast_models", symbol, about, record)
     lake.publish("forecast_quality", symbol, scores, record)
     lake.publish("forecast_inputs", symbol, inputs, record)
+    parts.drop()
     device = made.device.name if made.device else "none needed"
     where = f" on {made.device.name}" if made.device else ", none was missing"
+    before = f", {made.taken_over} kept by a run that was killed" if made.taken_over else ""
     again = f", batches halved {made.halvings} times for want of memory" if made.halvings else ""
-    progress(f"{symbol} forecasts {made.model_calls} as-of bars inferred{where}{again}")
+    progress(f"{symbol} forecasts {made.model_calls} as-of bars inferred{where}{before}{again}")
     skill = {
         f"skill vs FHS {row['field']}{'' if row['span'] == 'clean' else ' ' + row['span']} %": round(
             100 * row["skill_fhs"], 2

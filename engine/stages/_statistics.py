@@ -19,12 +19,13 @@ from engine.bars.model import Bars, Floats
 from engine.config import Instrument, Strategy
 from engine.features.table import FeatureSet
 from engine.lake.publish import Lake
-from engine.lake.records import canonical
+from engine.lake.records import arrays_sha, canonical, code_id, digest
 from engine.lake.schemas import STATISTICS
+from engine.search.fit import bars_sha
 from engine.search.folds import inner_spans
 from engine.search.space import make_space
 from engine.stages._decisions import newest_fit
-from engine.stages.common import execution_of
+from engine.stages.common import execution_of, procedure
 from engine.strategies import registry
 from engine.validation import overfitting, statistics
 from engine.validation.bootstrap import superior_predictive_ability
@@ -48,8 +49,9 @@ def luck(
     returns: Floats,
     growth: float,
     seed: int,
-) -> Row:
-    """Return the columns of `STATISTICS`, ``n_trials`` and ``undefined``.
+    known: Row,
+) -> tuple[Row, Row]:
+    """Return the columns of `STATISTICS`, ``n_trials`` and ``undefined``, and what the next night may reuse.
 
     Parameters
     ----------
@@ -65,27 +67,35 @@ def luck(
         Log growth out of sample, bps per bar; of a fixed notional the mean net move.
     seed : int
         The setting.
+    known : dict
+        What was returned beside the row of the night before; {} where there is none.
     """
+    levels = registry.get(entry.strategy).kind == "levels"
+    studies = [row["study_id"] for row in sorted(folds, key=lambda row: int(row["fold"]))]
+    trials = None if levels else read_trials(lake, bars.symbol, entry.label, studies)
+    lasting = _until_a_fold_closes(bars, features, instrument, entry, folds, series, trials, seed, known)
+    kept = {name: Statistic(math.nan if value is None else value, why)
+            for name, (value, why) in lasting["found"].items()}  # fmt: skip
     found: dict[str, Statistic] = {
         "psr": statistics.probabilistic_sharpe(returns),
         "min_trl": statistics.min_track_record(returns),
-        "spa_p": superior_predictive_ability(
-            series.excess[:, None], seed=draw_seed(bars.symbol, seed, [series])
-        ),
+        "spa_p": kept["spa_p"],
         "wfe": statistics.walk_forward_efficiency(growth, _in_sample(folds)),
         "stability": statistics.parameter_stability(_chosen(folds), _ranges(entry)),
     }
-    count: int | None = None
-    if registry.get(entry.strategy).kind == "levels":
+    if trials is None:
         found |= dict.fromkeys(("n_eff", "dsr", "pbo", "neighbourhood"), undefined(SOLVED))
     else:
-        studies = [row["study_id"] for row in sorted(folds, key=lambda row: int(row["fold"]))]
-        trials = read_trials(lake, bars.symbol, entry.label, studies)
-        count = trials.count
-        found |= _of_search(lake, bars, features, instrument, entry, folds, trials, returns, seed)
+        found |= {
+            "n_eff": statistics.effective_trials(kept["correlation"], trials.count),
+            "dsr": statistics.deflated_sharpe(returns, trials.sharpes, trials.count),
+            "pbo": kept["pbo"],
+            "neighbourhood": _neighbourhood(lake, bars, features, instrument, entry, seed),
+        }
     why = {name: one.reason for name, one in found.items() if one.reason}
     values = {name: found[name].value for name in STATISTICS}
-    return {"n_trials": count, **values, "undefined": canonical(why) if why else ""}
+    row = {"n_trials": trials.count if trials else None, **values, "undefined": canonical(why) if why else ""}
+    return row, lasting
 
 
 def read_trials(lake: Lake, symbol: str, name: str, studies: Sequence[str]) -> overfitting.Trials:
@@ -132,29 +142,41 @@ def read_trials(lake: Lake, symbol: str, name: str, studies: Sequence[str]) -> o
     return overfitting.Trials(len(keys) + summarised, known[np.isfinite(known)], list(complete.values()))
 
 
-def _of_search(
-    lake: Lake,
+def _until_a_fold_closes(
     bars: Bars,
     features: FeatureSet,
     instrument: Instrument,
     entry: Strategy,
     folds: Sequence[Row],
-    trials: overfitting.Trials,
-    returns: Floats,
+    series: Series,
+    trials: overfitting.Trials | None,
     seed: int,
-) -> dict[str, Statistic]:
-    """Return what needs the search's own trials."""
-    strategy, execution = registry.get(entry.strategy), execution_of(instrument, entry)
+    known: Row,
+) -> Row:
+    """Return what rests on closed folds and the folds' own studies alone, as plain JSON values.
+
+    The same every night until a fold closes, and dear: taken from ``known`` where its ``key``, a hash
+    of all that goes in, is this one. ``found`` holds [value, why it is undefined] by name.
+    """
     start, stop = min(row["train_from"] for row in folds), max(row["train_to"] for row in folds)
-    configs = overfitting.thinned(trials.complete)
-    matrix = overfitting.trial_returns(features, strategy, configs, execution, start, stop)
-    halves = backtest_overfitting(matrix)
-    return {
-        "n_eff": statistics.effective_trials(matrix, trials.count),
-        "dsr": statistics.deflated_sharpe(returns, trials.sharpes, trials.count),
-        "pbo": Statistic(halves.probability, halves.reason),
-        "neighbourhood": _neighbourhood(lake, bars, features, instrument, entry, seed),
-    }
+    configs = [] if trials is None else overfitting.thinned(trials.complete)
+    draws = draw_seed(bars.symbol, seed, [series])
+    arrays = {"excess": series.excess, "ts": series.ts}
+    key = digest([code_id(__name__), procedure(entry), instrument.trading(), draws, arrays_sha(arrays),
+                  configs, start, stop, bars_sha(bars, stop)])  # fmt: skip
+    if known.get("key") == key:
+        return known
+    found = {"spa_p": superior_predictive_ability(series.excess[:, None], seed=draws)}
+    if trials is not None:
+        strategy, execution = registry.get(entry.strategy), execution_of(instrument, entry)
+        matrix = overfitting.trial_returns(features, strategy, configs, execution, start, stop)
+        halves = backtest_overfitting(matrix)
+        found |= {
+            "correlation": statistics.mean_correlation(matrix),
+            "pbo": Statistic(halves.probability, halves.reason),
+        }
+    plain = {n: [one.value if math.isfinite(one.value) else None, one.reason] for n, one in found.items()}
+    return {"key": key, "found": plain}
 
 
 def _neighbourhood(

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from engine.errors import SearchError
-from engine.search.fit import Fit, Fitter
+from engine.search.fit import Clock, Fit, Fitter
 from engine.search.rules_fit import RulesFitter
 from engine.strategies import registry, user
 
@@ -34,7 +34,9 @@ class Job(NamedTuple):
     told: Sequence[Mapping[str, Any]]
 
 
-def fit_in_processes(fitter: Fitter, jobs: Sequence[Job], workers: int, data_dir: Path) -> list[list[Fit]]:
+def fit_in_processes(
+    fitter: Fitter, jobs: Sequence[Job], workers: int, data_dir: Path, clock: Clock | None = None
+) -> list[list[Fit]]:
     """Fit windows, ``workers`` at a time; return the fits in the order of the jobs.
 
     Workers load the owner's strategies of the data folder. One that dies costs the studies it was
@@ -54,7 +56,7 @@ def fit_in_processes(fitter: Fitter, jobs: Sequence[Job], workers: int, data_dir
             min(workers, len(left)), get_context("spawn"), initializer=user.load, initargs=(data_dir,)
         )
         with pool:
-            running = {number: pool.submit(_fit, fitter, jobs[number]) for number in left}
+            running = {number: pool.submit(_fit, fitter, jobs[number], clock) for number in left}
             for number, future in running.items():
                 try:
                     done[number] = future.result()
@@ -68,10 +70,10 @@ def fit_in_processes(fitter: Fitter, jobs: Sequence[Job], workers: int, data_dir
     return [done[number] for number in range(len(jobs))]
 
 
-def _fit(fitter: Fitter, job: Job) -> list[Fit]:
+def _fit(fitter: Fitter, job: Job, clock: Clock | None = None) -> list[Fit]:
     if isinstance(fitter, RulesFitter) and fitter.config["code"][-1] != registry.code_of(fitter.strategy):
         raise SearchError(
             f"the file of strategy {fitter.strategy.name} was edited while {job.window.label} was fitted; "
             "nothing was stored. Run again: nightfold run"
         )
-    return fitter.fit(job.window.start, job.window.stop, lambda text: None, told=job.told)
+    return fitter.fit(job.window.start, job.window.stop, lambda text: None, told=job.told, clock=clock)

@@ -69,7 +69,9 @@ class TrialLedger:
             fresh = _unknown(self._new.get(part, []), kept)
             self.added += len(fresh)
             if fresh or summaries:
-                whole = pa.concat_tables([kept, to_table("trials", [*summaries, *fresh])])
+                new = to_table("trials", [*summaries, *fresh])
+                # a part that an older nightfold wrote lacks the newest columns
+                whole = pa.concat_tables([kept, new], promote_options="default")
                 self.lake.publish("trials", self.bars.symbol, whole, self.record, part=part)
         self._new.clear()
 
@@ -107,7 +109,7 @@ def _summarised(table: pa.Table, studies: Collection[str]) -> tuple[pa.Table, li
 
 def _summary(rows: Sequence[Row]) -> Row:
     """Return the one row of a study: its best trial's parameters and value, and what counts for N."""
-    distinct = [row for row in rows if row["duplicate_of"] is None and row["fold_scores"]]
+    distinct = [row for row in rows if row["duplicate_of"] is None and row["bars_done"]]
     chosen = [
         row for row in distinct
         if row["state"] == "COMPLETE" and all(x <= 0 for x in json.loads(row["constraints"]).values())
@@ -130,5 +132,7 @@ def _summary(rows: Sequence[Row]) -> Row:
         "params": None if best is None else best["params"],
         "value": None if best is None else best["value"],
         "fold_scores": [],
+        "reported": [],
+        "config": next((row["config"] for row in rows if row.get("config")), None),
         "summary": canonical(moments),
     }

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 
 from engine.config import Settings
 from engine.errors import ConfigError, closest
@@ -13,19 +14,21 @@ from engine.lake import warehouse
 from engine.lake.leases import lease, slot
 from engine.lake.paths import ALL_SYMBOLS
 from engine.lake.publish import Lake
+from engine.lake.space import refuse_full
 from engine.stages._backtests import backtests
 from engine.stages._features import features
 from engine.stages._forecasts import forecasts
 from engine.stages._leaderboard import leaderboard, write_report
+from engine.stages._network import stale_symbols
 from engine.stages._optimizations import optimizations
 from engine.stages._prices import prices
 from engine.stages.common import PER_SYMBOL, Progress, StageResult
 from engine.strategies import user
 
-_AFTER_PRICES = {
+_AFTER_PRICES: dict[str, Callable[[Lake, str, Settings, Progress], StageResult]] = {
     "features": features,
     "forecasts": forecasts,
-    "optimizations": optimizations,
+    "optimizations": partial(optimizations, clock=time.monotonic),
     "backtests": backtests,
 }
 
@@ -45,7 +48,10 @@ def holding(lake: Lake, symbol: str, settings: Settings, cpus: int, progress: Pr
     ------
     AlreadyRunning
         Another live process holds the symbol.
+    LakeError
+        The disk has too little room left.
     """
+    refuse_full(lake.data_dir)
     count = settings.workers.max_concurrent or cpus
     with (
         lease(lake.data_dir, symbol),
@@ -65,6 +71,8 @@ def run_leaderboard(
 ) -> StageResult:
     """Run the last stage over all symbols; ``problems`` are the symbols that failed, and why.
 
+    Symbols that are stale stand beside them in the report: orders for a bar that is over are not shown.
+
     Raises
     ------
     AlreadyRunning
@@ -73,7 +81,8 @@ def run_leaderboard(
     began = time.perf_counter()
     user.load(lake.data_dir)
     with holding(lake, ALL_SYMBOLS, settings, cpus, progress):
-        result = leaderboard(lake, settings, progress, problems=problems, asof=asof)
+        said = {**stale_symbols(lake, settings.symbols), **problems}
+        result = leaderboard(lake, settings, progress, problems=said, asof=asof)
     return replace(result, seconds=time.perf_counter() - began)
 
 
@@ -119,7 +128,7 @@ def run_chain(
     user.load(lake.data_dir)
     for stage in PER_SYMBOL:
         yield _run_stage(stage, lake, symbol, settings, progress, asof)
-    warehouse.refresh(lake.data_dir)
+    warehouse.refresh(lake.data_dir, progress)
 
 
-__all__ = ["holding", "run_chain", "run_leaderboard", "run_stage", "write_report"]
+__all__ = ["holding", "run_chain", "run_leaderboard", "run_stage", "stale_symbols", "write_report"]

@@ -8,14 +8,18 @@ from typing import Any
 
 import pyarrow as pa
 
+from engine.bars.inside import inside
 from engine.bars.model import COLUMNS, Bars, Floats
 from engine.config import Instrument, Settings, Strategy, plain
 from engine.config_sections import PositionSize
 from engine.errors import LakeError
 from engine.features.table import BAR_COLUMNS, FeatureSet
 from engine.forecasts.store import matrix, seen_until
+from engine.lake.base_bars import base_bars_of as base_bars_of  # with `read_bars`: what stages read
 from engine.lake.publish import Lake
+from engine.lake.records import digest
 from engine.lake.schemas import schema_of
+from engine.search.fit import bars_sha
 from engine.search.study import HOW
 from engine.simulation import Execution, adjusted_tick
 from engine.strategies import registry
@@ -24,6 +28,7 @@ from engine.strategies.sizes import Fraction, Notional, Risk, Size, Units
 Progress = Callable[[str], None]
 PER_SYMBOL = ("prices", "features", "forecasts", "optimizations", "backtests")
 STAGES = (*PER_SYMBOL, "leaderboard")
+CLEAN, CONTAMINATED, UNKNOWN = "clean", "contaminated", "unknown"  # labels of `forecast_label`
 
 
 @dataclass(frozen=True)
@@ -72,17 +77,17 @@ def to_table(name: str, rows: Sequence[Mapping[str, Any]]) -> pa.Table:
     return pa.Table.from_pylist([dict(row) for row in rows], schema=schema_of(name))
 
 
-def read_bars(lake: Lake, instrument: Instrument) -> Bars:
-    """Return a symbol's stored bars.
+def read_bars(lake: Lake, instrument: Instrument, table: str = "bars") -> Bars:
+    """Return a symbol's stored bars; those of table ``base_bars`` with the instrument as it is read.
 
     Raises
     ------
     LakeError
         There are none yet.
     """
-    table = lake.need("bars", instrument.key, "prices")
-    arrays = {name: table[name].to_numpy() for name in COLUMNS}
-    ts = table["ts"].cast(pa.int64()).to_numpy()
+    rows = lake.need(table, instrument.key, "prices")
+    arrays = {name: rows[name].to_numpy() for name in COLUMNS}
+    ts = rows["ts"].cast(pa.int64()).to_numpy()
     return Bars(instrument.key, instrument.frame, instrument.calendar, ts, **arrays)
 
 
@@ -104,6 +109,33 @@ def refuse_stale(lake: Lake, symbol: str, made_by: Mapping[str, str]) -> None:
                     f"table {table} of {symbol} was made from {name} {was}, the lake now holds "
                     f"{lake.result_id(name, symbol)}. Make it anew: nightfold run {symbol} --stage {stage}"
                 )
+
+
+def finer_terms(lake: Lake, instrument: Instrument, base: Bars | None) -> dict[str, str]:
+    """Return what finer bars add to the params of a record: their frame and the hash of those in use.
+
+    Those behind the last bar are in nobody's use yet, so that they change no result.
+    """
+    if base is None:
+        return {}
+    stops = inside(read_bars(lake, instrument), base)[1]
+    return {"finer": f"{base.frame} {bars_sha(base, int(stops[-1]))}"}
+
+
+def refuse_other_finer(lake: Lake, symbol: str, terms: Mapping[str, str]) -> None:
+    """Refuse fits that read other finer bars than those the lake holds now; ``terms`` of `finer_terms`.
+
+    Raises
+    ------
+    LakeError
+        Names the stage to run again.
+    """
+    record = lake.record("folds", symbol) or {"params": {}}
+    if record["params"].get("finer") != terms.get("finer"):
+        raise LakeError(
+            f"the fits of {symbol} read other finer bars than those the lake now holds in base_bars. "
+            f"Fit anew: nightfold run {symbol} --stage optimizations"
+        )
 
 
 def refuse_edited(lake: Lake, symbol: str, entries: Sequence[Strategy]) -> None:
@@ -136,8 +168,17 @@ def feature_set(lake: Lake, bars: Bars, instrument: Instrument) -> FeatureSet:
     return features
 
 
-def median_forecasts(lake: Lake, bars: Bars, level: float) -> tuple[Floats, Floats, str]:
+def median_forecasts(
+    lake: Lake, bars: Bars, level: float, key: str | None = None
+) -> tuple[Floats, Floats, str]:
     """Return the stored forecasts of the next bar's high and low at one quantile level.
+
+    Parameters
+    ----------
+    lake, bars, level
+        Whose, and of which level.
+    key : str or None
+        Key of a model that issued forecasts once; None: of the present one.
 
     Returns
     -------
@@ -145,18 +186,27 @@ def median_forecasts(lake: Lake, bars: Bars, level: float) -> tuple[Floats, Floa
         Shape (T,): log returns against the close at which they were issued, NaN where there is
         none; and the key of the model.
     """
-    key = str(lake.need("forecast_models", bars.symbol, "forecasts")["model_key"][0])
+    key = key or str(lake.need("forecast_models", bars.symbol, "forecasts")["model_key"][0])
     stored = lake.need("forecasts", bars.symbol, "forecasts")
     high, low = (matrix(stored, key, 1, field, level, bars.ts) for field in ("high", "low"))
     return high, low, key
 
 
-def forecasts_seen_until(lake: Lake, symbol: str) -> int | None:
-    """Return the last as-of stamp that the forecaster's training may have covered, None where none."""
+def forecast_label(lake: Lake, symbol: str, key: str | None = None) -> Callable[[int], str]:
+    """Return what a forecast's as-of stamp (microseconds UTC) says of its result.
+
+    ``contaminated``: the model's training may have held the bars that followed. ``unknown``: nobody
+    states when its training ended, so that it is held for all it was asked. Else ``clean``.
+    ``key``: as in `median_forecasts`.
+    """
     models, inputs = (lake.read(table, symbol) for table in ("forecast_models", "forecast_inputs"))
-    if models is None or inputs is None:
-        return None
-    return seen_until(inputs, str(models["model_key"][0]))
+    if models is None or inputs is None or not len(models):
+        return lambda as_of: CLEAN
+    key = key or str(models["model_key"][0])
+    rows = [row for row in models.to_pylist() if row["model_key"] == key]
+    seen = seen_until(inputs, key)
+    tainted = UNKNOWN if rows and rows[0]["cutoff_status"] == UNKNOWN else CONTAMINATED
+    return lambda as_of: CLEAN if seen is None or as_of > seen else tainted
 
 
 def execution_of(instrument: Instrument, entry: Strategy) -> Execution:
@@ -164,12 +214,12 @@ def execution_of(instrument: Instrument, entry: Strategy) -> Execution:
     settings: dict[str, Any] = plain(entry.execution)
     if instrument.sides == "long":
         settings["on_opposite"] = "hold"  # there is no other side to turn to
-    settings["size"] = _size(entry.execution.size)
+    settings["size"] = size_of(entry.execution.size)
     traded: dict[str, Any] = {"tick": instrument.tick, "lot": instrument.lot, "sides": instrument.sides}
     return Execution(**settings, **traded, **plain(instrument.cost))
 
 
-def _size(given: PositionSize) -> Size:
+def size_of(given: PositionSize) -> Size:
     """Return a size of the settings in the strategies' own form."""
     if given.risk is not None:
         return Risk(given.risk, atr=given.atr)
@@ -195,6 +245,20 @@ def terms(entry: Strategy) -> dict[str, Any]:
     chosen["search"] = {name: value for name, value in chosen["search"].items() if name not in HOW}
     own = registry.get(entry.strategy).code
     return {**chosen, "strategy_file": own} if own else chosen
+
+
+def procedure_hash(entry: Strategy, instrument: Instrument, settings: Settings) -> str:
+    """Return the id of a procedure: what the user chose, and the code of a strategy file of his own.
+
+    What a strategy trades by is part of it, the forecaster of a levels strategy too. New code of the engine
+    makes no new procedure.
+    """
+    strategy = registry.get(entry.strategy)
+    chosen: list[Any] = [terms(entry), instrument.trading(), settings.seed]
+    if strategy.kind == "levels":
+        chosen.append(settings.forecasts.inferred())
+    own = getattr(strategy, "code", "")
+    return digest([*chosen, own] if own else chosen, 16)
 
 
 def purge_of(entry: Strategy) -> int:

@@ -2,28 +2,30 @@
 
 from __future__ import annotations
 
-import json
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 
+from engine.bars.gaps import said as gaps_of
 from engine.bars.model import Bars, iso
 from engine.bars.policy import Policy
+from engine.bars.resample import Resampled
 from engine.config import Settings
 from engine.errors import ConfigError, closest
 from engine.features.registry import names as feature_names
 from engine.lake.files import write_text
 from engine.lake.leases import is_held
-from engine.lake.publish import Lake, rows_of
+from engine.lake.publish import Lake
 from engine.sources import FileFormat, Loaded, SymbolSource, load
 from engine.sources.events import parse_event, with_event
 from engine.sources.inbox import advice, dropped
 from engine.sources.loading import own_events_path
 from engine.stages._prices import Disputed, current_bars, policy_of, prices, refuse_too_few
 from engine.stages.chain import holding
+from engine.stages.coarse import coarser
+from engine.stages.common import read_bars
+from engine.stages.study import status_lines
 from engine.strategies import registry, user
 from engine.symbol_keys import is_canonical
 
@@ -45,11 +47,13 @@ def symbol_data(symbol: str, settings: Settings, data_dir: Path, asof: int | Non
         A rule is broken.
     """
     try:
-        bars, stored, loaded = current_bars(Lake(data_dir), symbol, settings, asof)
+        bars, stored, loaded, made = current_bars(Lake(data_dir), symbol, settings, asof)
     except Disputed as disputed:
         raise disputed.error from None
     new = len(bars) - (0 if stored is None else len(stored))
-    return f"{symbol}: {_said(bars)}, {new} not stored yet, no error{_warned(loaded)}"
+    return (
+        f"{symbol}: {_said(bars)}, {new} not stored yet, no error{_warned(loaded)}{_made(made, bars.frame)}"
+    )
 
 
 def declare(symbol: str, settings: Settings, data_dir: Path, given: Sequence[tuple[str, str]]) -> str:
@@ -90,7 +94,7 @@ def accept(symbol: str, settings: Settings, data_dir: Path, asof: int | None, cp
     DataError
         The history breaks another rule.
     """
-    lake, said = Lake(data_dir), list[str]()
+    lake, said = Lake(data_dir, settings.prices.keep_generations), list[str]()
     with holding(lake, symbol, settings, cpus, said.append):
         result = prices(lake, symbol, settings, said.append, asof=asof, accept_revision=True)
     how = "was stored already" if result.unchanged else f"published as result {result.result_id}"
@@ -119,7 +123,7 @@ def data_file(path: Path, settings: Settings, data_dir: Path) -> str:
         tick=0.0 if known is None else known.tick,
         venue=None if known is None else known.venue,
     )
-    frame = settings.prices.frame if known is None else known.frame
+    frame = settings.prices.frame if known is None else known.as_read().frame
     loaded = load(
         "files",
         key,
@@ -129,10 +133,12 @@ def data_file(path: Path, settings: Settings, data_dir: Path) -> str:
         policy=Policy(settings.prices.policy) if known is None else policy_of(known, settings),
         max_gap_bars=settings.prices.max_gap_bars,
     )
-    bars = loaded.bars
-    refuse_too_few(key, settings, len(bars), frame)
+    bars, made = loaded.bars, None
+    if known is not None and known.base_frame is not None:
+        made = coarser(bars, known, settings, loaded.events)
+    refuse_too_few(key, settings, len(bars if made is None else made.bars), known.frame if known else frame)
     added = "" if known else f"\n  to use it, write '{_entry(path, key, data_dir)}' under symbols"
-    return f"{path}: {_said(bars)}, no error{_warned(loaded)}{added}"
+    return f"{path}: {_said(bars)}, no error{_warned(loaded)}{_made(made, frame)}{added}"
 
 
 def _key_of(path: Path, settings: Settings, data_dir: Path) -> str:
@@ -153,13 +159,30 @@ def _entry(path: Path, key: str, data_dir: Path) -> str:
 
 
 def _said(bars: Bars) -> str:
-    return f"{len(bars)} bars {iso(int(bars.ts[0]))} to {iso(int(bars.ts[-1]))}"
+    return f"{len(bars)} bars {iso(int(bars.ts[0]))} to {iso(int(bars.ts[-1]))}, {gaps_of(bars)}"
+
+
+def _made(made: Resampled | None, base: str) -> str:
+    """Return what was made of base bars, nothing for a symbol without."""
+    if made is None:
+        return ""
+    lines = [f"{made.bars.frame} made of {base}: {_said(made.bars)}", *made.said(base)]
+    return "".join(f"\n  {line}" for line in lines)
 
 
 def _warned(loaded: Loaded) -> str:
     aside = [f"set aside: {row.rule} {row.reason}, line {row.line}: {row.text}" for row in loaded.rejected]
     mended = [f"repaired {text}" for text in loaded.repairs]
     return "".join(f"\n  {text}" for text in (*loaded.warnings, *mended, *aside))
+
+
+def study_file(settings: Settings) -> str:
+    """Return one line on the only strategy entry of settings that are sound."""
+    (entry,) = (settings.resolved(one) for one in settings.strategies)
+    searched = [name for name, leaf in entry.parameters.items() if leaf.type != "fixed"]
+    symbols = [key for key in settings.symbols if entry.symbols is None or key in entry.symbols]
+    what = f"study {entry.label} of strategy {entry.strategy} is sound"
+    return f"{what}; symbols {', '.join(symbols)}; searched: {', '.join(searched) or 'nothing'}"
 
 
 def strategies() -> Iterator[str]:
@@ -190,35 +213,23 @@ def status(symbol: str, settings: Settings, data_dir: Path, *, studies: bool) ->
     bars = lake.read("bars", symbol, columns=["ts"])
     if bars is not None and len(bars):
         yield f"  last bar: {iso(bars['ts'].cast(pa.int64())[-1].as_py())}"
+        instrument = settings.instrument(symbol)
+        yield f"  gaps: {gaps_of(read_bars(lake, instrument))}"
+        base, record = lake.read("base_bars", symbol, columns=["symbol"]), lake.record("bars", symbol) or {}
+        if base is not None and instrument.base_frame is not None:
+            left = record.get("left_out", 0)
+            said = f", {left} left out because some of the bars inside are missing" if left else ""
+            frames = f"{instrument.frame} made of {instrument.base_frame}"
+            yield f"  {frames}: {len(bars)} of {len(base)} bars{said}"
     aside = lake.read("quarantine", symbol, columns=["rule"])
     if aside is not None:
         disputed = sum(rule == "E13" for rule in aside["rule"].to_pylist())
         yield f"  quarantine: {len(aside)} rows, {disputed} of them of a history its vendor changed (E13)"
     if not studies:
         return
-    for part in lake.parts("trials", symbol):
-        by_study: dict[tuple[str, int, str], list[dict[str, Any]]] = {}
-        for row in rows_of(lake.read("trials", symbol, part=part)):
-            by_study.setdefault((row["strategy"], row["fold"], row["study_id"]), []).append(row)
-        for (strategy, fold, study), trials in by_study.items():
-            copies = sum(row["duplicate_of"] is not None for row in trials)
-            invalid = sum(row["outcome"] == "INVALID_PARAMS" for row in trials)
-            tried = [r for r in trials if r["duplicate_of"] is None and r["outcome"] != "INVALID_PARAMS"]
-            states = Counter(str(row["state"]) for row in tried)
-            values = [row["value"] for row in tried if row["state"] == "COMPLETE" and _feasible(row)]
-            best = f"{max(values):.2f}" if values else "none"
-            name = "tonight" if fold < 0 else f"fold {fold + 1}"
-            yield (
-                f"  study {study} {strategy} {name}: told {len(trials)}, tried {len(tried)}, "
-                f"pruned {states['PRUNED']}, failed {states['FAIL']}, invalid {invalid}, "
-                f"duplicates {copies}, best {best}"
-            )
+    yield from status_lines(lake, symbol)
 
 
 def strangers(settings: Settings, data_dir: Path) -> list[str]:
     """Return one line for each file of the inbox that is no symbol of the settings: what to add or rename."""
     return [f"data/inbox/{text}" for one in dropped(data_dir) if (text := advice(one, settings.symbols))]
-
-
-def _feasible(row: dict[str, Any]) -> bool:
-    return all(value <= 0 for value in json.loads(row["constraints"]).values())

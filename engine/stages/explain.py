@@ -15,18 +15,21 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from engine.bars.model import COLUMNS, iso
+from engine.bars.resample import resample
 from engine.config import Settings
 from engine.errors import ConfigError, LakeError, closest
 from engine.lake.paths import ALL_SYMBOLS, history_folder, made_by, table_path
 from engine.lake.publish import Lake
 from engine.lake.schemas import TABLES
 from engine.stages import _backtests, _forecasts
-from engine.stages._prices import NETWORK_SOURCES, load_whole
+from engine.stages._prices import load_whole
 from engine.stages.chain import run_stage
+from engine.stages.coarse import source_table
 from engine.stages.common import PER_SYMBOL, read_bars
+from engine.stages.revised import NETWORK_SOURCES
 
 STAGE_TABLES = {
-    "prices": ("bars",),
+    "prices": ("base_bars", "bars"),
     "features": ("features",),
     "forecasts": _forecasts.TABLES,
     "optimizations": ("folds", "nightly", "trials"),
@@ -35,6 +38,7 @@ STAGE_TABLES = {
 }
 # tables to which a night adds rows: what earlier nights added is not made again
 GROWING = frozenset({"forecasts", "forecast_inputs", "trials", "nightly"})
+WRITTEN_ONCE = "forward"  # its rows depend on the nights that ran, each with the code and prices of its time
 
 
 @dataclass(frozen=True)
@@ -108,7 +112,7 @@ def _branch(lake: Lake, one: Result, depth: int, lines: list[str], said: set[str
     lines.append(f"{pad}  {', '.join(made)}")
     for repair in record.get("repairs", ()):
         lines.append(f"{pad}  repaired {repair}")
-    if one.table == "bars":
+    if "source" in record:
         lines.append(f"{pad}  source {record['source']} {record.get('currency', '')}".rstrip())
         for sha in record.get("raw", ()):
             kept = sorted((lake.data_dir / "raw").glob(f"*/{one.key}/*-{sha[:12]}.*"))
@@ -193,28 +197,37 @@ def verify(lake: Lake, what: str, settings: Settings) -> tuple[list[str], bool]:
 
 def _prices(lake: Lake, key: str, settings: Settings) -> Iterator[tuple[str, bool]]:
     """Read a symbol's source again, its kept replies where it is a network's, and compare the bars."""
-    stored, record = read_bars(lake, settings.instrument(key)), lake.record("bars", key) or {}
+    instrument = settings.instrument(key)
+    table = source_table(instrument)
+    stored, record = read_bars(lake, instrument.as_read(), table), lake.record(table, key) or {}
     bars, shas = load_whole(lake, settings, key, record)
     if shas != record.get("raw"):
-        yield f"bars {key}: NOT EQUAL: its source has changed, sha256 {', '.join(shas)}", False
+        yield f"{table} {key}: NOT EQUAL: its source has changed, sha256 {', '.join(shas)}", False
         return
     at = np.searchsorted(stored.ts, bars.ts)
     inside = at < len(stored)
     shared = bars.ts[inside]
     if not len(shared) or not np.array_equal(stored.ts[at[inside]], shared):
-        yield f"bars {key}: NOT EQUAL: other stamps", False
+        yield f"{table} {key}: NOT EQUAL: other stamps", False
         return
     for name in COLUMNS:
         wrong = np.flatnonzero(getattr(stored, name)[at[inside]] != getattr(bars, name)[inside])
-        network = settings.instrument(key).source in NETWORK_SOURCES
+        network = instrument.source in NETWORK_SOURCES
         if network and name == "dividend":
             wrong = wrong[wrong > 0]  # the first bar of a reply cannot know an ex-date before it
         if len(wrong):
-            yield f"bars {key}: NOT EQUAL: {name} at {iso(int(shared[wrong[0]]))}", False
+            yield f"{table} {key}: NOT EQUAL: {name} at {iso(int(shared[wrong[0]]))}", False
             return
     older = len(stored) - len(shared)
     more = f", {older} older ones from replies before" if older else ""
-    yield f"bars {key}: equal, {len(shared)} bars read again{more}", True
+    yield f"{table} {key}: equal, {len(shared)} bars read again{more}", True
+    if instrument.base_frame is not None:
+        made, held = resample(stored, instrument.frame).bars, read_bars(lake, instrument)
+        other = [n for n in ("ts", *COLUMNS) if not np.array_equal(getattr(made, n), getattr(held, n))]
+        if other:
+            yield f"bars {key}: NOT EQUAL: {other[0]} differs from what the base bars make", False
+        else:
+            yield f"bars {key}: equal, {len(made)} bars made of {len(stored)} again", True
 
 
 def _again(lake: Lake, key: str, stage: str, settings: Settings) -> Iterator[tuple[str, bool]]:
@@ -224,15 +237,18 @@ def _again(lake: Lake, key: str, stage: str, settings: Settings) -> Iterator[tup
         for earlier in PER_SYMBOL[: PER_SYMBOL.index(stage)]:
             for table in STAGE_TABLES[earlier]:
                 for part in lake.parts(table, key) if table == "trials" else [""]:
-                    source, copy = (table_path(one.data_dir, table, key, part) for one in (lake, other))
-                    if source.exists():
-                        copy.parent.mkdir(parents=True, exist_ok=True)
-                        shutil.copyfile(source, copy)
+                    _copy(lake, other, table, key, part)
+        if stage == "backtests":
+            _copy(lake, other, WRITTEN_ONCE, key)  # tonight's orders follow from what it holds
         made = run_stage(stage, other, key, settings, lambda _: None, asof=None)
         for table in STAGE_TABLES[stage]:
             for part in other.parts(table, key) if table == "trials" else [""]:
                 was, now = lake.record(table, key, part), other.record(table, key, part)
                 name = f"{table} {key}{f' {part}' if part else ''}"
+                if table == WRITTEN_ONCE and was is not None:
+                    rows = lake.need(table, key, stage).num_rows
+                    yield f"{name}: {rows} rows, each written once in its night; not made again", True
+                    continue
                 if was is None or now is None:
                     yield f"{name}: NOT EQUAL: {'not stored' if was is None else 'not made again'}", False
                 elif was["result_id"] != made.result_id and table != "trials":
@@ -250,6 +266,14 @@ def _again(lake: Lake, key: str, stage: str, settings: Settings) -> Iterator[tup
                     yield _difference(
                         name, table, lake.read(table, key, part=part), other.read(table, key, part=part)
                     )
+
+
+def _copy(lake: Lake, other: Lake, table: str, key: str, part: str = "") -> None:
+    """Copy one file of a table, where there is one."""
+    source, copy = (table_path(one.data_dir, table, key, part) for one in (lake, other))
+    if source.exists():
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(source, copy)
 
 
 def _difference(name: str, table: str, stored: pa.Table | None, made: pa.Table | None) -> tuple[str, bool]:

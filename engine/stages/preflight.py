@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from engine.bars import calendars
 from engine.config import Settings, Strategy
 from engine.config_file import SettingsFile
 from engine.errors import ConfigError, MissingExtra, require
@@ -9,10 +10,12 @@ from engine.features.table import parse
 from engine.forecasts import backends
 from engine.forecasts.training import history_needed
 from engine.search.levels.api import check_solver
+from engine.search.rules_fit import objective_of, refuse_report
 from engine.search.sampling import grid_size
 from engine.search.space import make_space
 from engine.simulation.expert import compile_bar
 from engine.sources.loading import require_served
+from engine.stages.common import size_of
 from engine.strategies import registry, user
 from engine.strategies.registry import StrategyClass
 
@@ -48,6 +51,8 @@ def preflight(file: SettingsFile) -> None:
                     make_space(strategy.parameters, {name: leaf}, search_all=False)
             with attempt(*place, "search", "sampler"):
                 _check_grid(settings.resolved(entry), strategy)
+            with attempt(*_where(file, place, "search", "report")):
+                _check_report(settings.resolved(entry), strategy)
             levels = settings.resolved(entry).levels
             if levels.solver != settings.levels.solver:
                 with attempt(*place, "levels", "solver"):
@@ -91,7 +96,9 @@ def preflight(file: SettingsFile) -> None:
             if source in _NETWORK:
                 module, extra = _NETWORK[source]
                 require(module, needed_by=f"source {source!r}", extra=extra)
-            require_served(source, key, instrument.frame, instrument.venue)
+            require_served(source, key, instrument.as_read().frame, instrument.venue)
+        with attempt(*(("symbols", key, "calendar") if settings.symbols[key].calendar else ("symbols", key))):
+            calendars.require_known(instrument.calendar)
     if mistakes:
         raise ConfigError("\n".join(dict.fromkeys(mistakes)))
 
@@ -120,6 +127,19 @@ class _Attempt:
             self.mistakes.append(f"{self.where}: {error}")
             return True
         return False
+
+
+def _where(file: SettingsFile, entry: tuple[str | int, ...], *key: str) -> tuple[str | int, ...]:
+    """Return where a key of an entry's sections stands: in the entry, else in the file's section."""
+    return (*entry, *key) if (*entry, *key) in file.places or key not in file.places else key
+
+
+def _check_report(entry: Strategy, strategy: StrategyClass) -> None:
+    if entry.search.report_bars is None or strategy.kind == "levels":
+        return
+    space = make_space(strategy.parameters, entry.parameters, search_all=entry.search.search_all)
+    asked = objective_of(strategy, space, entry.search.objective, size_of(entry.execution.size))
+    refuse_report(entry.search, asked, strategy)
 
 
 def _check_grid(entry: Strategy, strategy: StrategyClass) -> None:

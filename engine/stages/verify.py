@@ -162,11 +162,13 @@ def results_are_out_of_sample(lake: Lake, symbol: str, settings: Settings) -> Ch
     """Every bar of every reported account lies in its fold's test span, after that fold's training."""
     equity = lake.need("equity", symbol, "backtests")
     ts = equity["ts"].cast(pa.int64()).to_numpy()
-    names, fold = np.array(equity["strategy"].to_pylist()), equity["fold"].to_numpy()
+    coded, fold = equity["strategy"].combine_chunks().dictionary_encode(), equity["fold"].to_numpy()
+    codes = {name: code for code, name in enumerate(coded.dictionary.to_pylist())}
+    names = coded.indices.to_numpy()  # numbers are compared, not texts: this runs every night
     seen = 0
     for row in rows_of(lake.need("folds", symbol, "optimizations")):
         if row["selected"]:
-            mine = (names == row["strategy"]) & (fold == row["fold"])
+            mine = (names == codes.get(row["strategy"], -1)) & (fold == row["fold"])
             inside = (ts >= row["test_start"]) & (ts < row["test_end"]) & (ts >= row["train_end"])
             seen += int((mine & inside).sum())
     note = f"{len(ts)} rows of equity, {len(ts) - seen} outside the test span of their fold"

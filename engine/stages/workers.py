@@ -55,7 +55,7 @@ def run_symbol(
     """Run one symbol's chain with its checks, or one stage of it."""
 
     def work() -> None:
-        lake = Lake(file.data_dir)
+        lake = Lake(file.data_dir, file.settings.prices.keep_generations)
         with holding(lake, symbol, file.settings, cpus, progress):
             if stage is None:
                 results = run_chain(lake, symbol, file.settings, progress, asof=asof)

@@ -59,6 +59,18 @@ def test_a_package_that_is_broken_itself_is_not_called_absent(tmp_path, monkeypa
         require("broken_package", needed_by="a test", extra="dev")
 
 
+def test_a_package_installed_without_its_dependencies_names_the_one_that_is_absent(tmp_path, monkeypatch):
+    (tmp_path / "alone.py").write_text("import a_dependency_of_it\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(MissingExtra) as caught:
+        require("alone", needed_by="forecasts.model toto-2", extra="toto")
+    assert str(caught.value) == (
+        "forecasts.model toto-2 needs a_dependency_of_it, which is not installed. "
+        'Run: pip install "nightfold[toto]", then: pip install --no-deps --ignore-requires-python '
+        "gluonts toto-2 dd-unit-scaling unit-scaling"
+    )
+
+
 @pytest.mark.parametrize(
     ("name", "answer"),
     [

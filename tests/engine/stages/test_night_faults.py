@@ -1,15 +1,18 @@
 """A whole night of one symbol, killed: every table is whole, and a rerun ends as a night without faults."""
 
+import contextlib
 import hashlib
 import os
 import random
 import shutil
 import signal
+import subprocess
 import time
 
 import pytest
 
-from engine.lake import faults
+from engine.errors import LakeError
+from engine.lake import faults, space
 from engine.lake.doctor import examine
 from engine.stages.chain import holding, run_chain
 
@@ -105,3 +108,30 @@ def test_200_random_kills_of_a_night(tonight, clean, tmp_path):
             os.waitpid(child, 0)
         ended(project, clean, number)
         shutil.rmtree(project.data_dir)
+
+
+def test_a_small_full_disk_refuses_the_night_and_keeps_what_was_there(tonight, clean, tmp_path, monkeypatch):
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    size = sum(p.stat().st_size for p in tonight.data_dir.rglob("*") if p.is_file()) + 300_000
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={size}", "none", str(disk)]
+    if subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("no right to mount a small disk")
+    try:
+        project = tonight.copy_to(disk / "data")
+        with pytest.raises(LakeError, match=r"disk nearly full: .* MB free; expected \d+ MB"):
+            night(project)
+        monkeypatch.setattr(space, "free_bytes", lambda folder: 10**12)  # it fills up in the middle
+        before = {p: p.read_bytes() for p in project.data_dir.rglob("*.parquet")}
+        filler = disk / "filler"
+        with contextlib.suppress(OSError), open(filler, "wb", buffering=0) as file:
+            while file.write(b"x" * 4096):
+                pass
+        with pytest.raises(LakeError, match="No space left on device"):
+            night(project)
+        assert all(p.read_bytes() == was for p, was in before.items())
+        filler.unlink()
+        moved = project.copy_to(tmp_path / "room")
+        ended(moved, clean, "a full disk")
+    finally:
+        subprocess.run(["umount", str(disk)], check=True)

@@ -3,7 +3,6 @@
 import json
 import shutil
 
-import numpy as np
 import pytest
 
 from engine.config_file import load
@@ -13,7 +12,7 @@ from engine.stages import workers
 from engine.stages.chain import run_leaderboard, run_stage
 from engine.stages.common import default_columns, purge_of
 from engine.stages.preflight import preflight
-from engine.strategies import registry, user
+from engine.strategies import user
 
 SYMBOL = "ALFA"
 DIP = '''from engine.strategies import Float, Int, Rules, Strategy, atr, price, rsi, sma, strategy
@@ -142,9 +141,7 @@ def test_the_columns_of_their_defaults_are_stored(own):
 def test_each_says_its_next_order(own):
     rows = {row["strategy"]: row for row in own.rows("next_orders")}
     assert "holding long: " in rows["dip"]["note"]
-    fit = next(row for row in own.rows("nightly") if row["strategy"] == "step")
-    since = np.datetime_as_string(np.datetime64(fit["train_start"]), "D")
-    assert rows["step"]["note"].endswith(f"of the account that has traded this fit since {since}")
+    assert rows["step"]["note"] in ("from flat, levels as if filled at the last close", "no entry from flat")
 
 
 def test_a_limit_entry_of_rules_is_a_limit_order_for_one_bar(own):
@@ -164,38 +161,43 @@ def test_a_limit_entry_of_rules_is_a_limit_order_for_one_bar(own):
     assert row["note"].startswith("from flat, levels as if filled at its limit; ")
 
 
-def test_the_account_of_a_bar_function_enters_holds_and_exits(own):
-    """Over the last bars every action is met, and each next order is what one more bar fills."""
-    from engine.simulation import run
-    from engine.stages.common import execution_of, feature_set, read_bars
+def test_the_forward_record_of_a_bar_function_does_what_each_night_ordered(own):
+    """One night a bar, every action is met; what the function remembers is its own since the training."""
+    from engine.stages._forward import score_nights
+    from engine.stages.common import feature_set, procedure_hash, read_bars
     from engine.stages.next_orders import next_orders
 
     instrument = own.settings.instrument(SYMBOL)
     bars = read_bars(own.lake, instrument)
     entry = own.settings.entries(SYMBOL)[1]
+    made_by = procedure_hash(entry, instrument, own.settings)
     fit = next(row for row in rows_of(own.table("nightly")) if row["strategy"] == "step")
-    start = int(np.searchsorted(bars.ts, fit["train_start"]))
+    assert fit["procedure"] == made_by
     features = feature_set(own.lake, bars, instrument)
-    done = run(features, registry.get("step"), json.loads(fit["params"]), execution_of(instrument, entry),
-               start=start, stop=len(bars))  # fmt: skip
-    met = set()
-    for t in range(len(bars) - 60, len(bars) - 1):
+    first = len(bars) - 60
+    nights = [{**fit, "asof": int(bars.ts[t])} for t in range(first, len(bars))]
+    rows = score_nights(own.lake, bars, features, instrument, entry, made_by, nights, [])
+    assert len(rows) == 59
+    met, before = set(), None
+    for t, row in enumerate(rows, start=first):
         part = bars.slice(0, t + 1)
-        rows = next_orders(own.lake, part, type(features)(part, features.tick), instrument, entry,
-                           [{**fit, "asof": int(part.ts[-1])}])  # fmt: skip
-        (row,) = rows
-        at = np.flatnonzero(done.fills["ts"] == bars.ts[t + 1])
-        filled = {done.reasons[done.fills["reason"][i]] for i in at}
-        met.add(row["action"])
-        traded = bars.volume[t + 1] > 0
-        if row["action"] == "enter" and traded:
-            assert "entry" in filled and row["type"] == "market" and row["stop"] > 0
-            side = 1 if row["side"] == "long" else -1
-            assert done.fills["side"][at[0]] == side
-        if row["action"] == "exit" and traded:
-            assert "signal" in filled and row["quantity_per_100k"] > 0
-        if row["action"] == "none":
-            assert not len(at)
+        known = type(features)(part, features.tick)
+        (order,) = next_orders(own.lake, part, known, instrument, entry, [nights[t - first]], before)
+        before = row
+        met.add(order["action"])
+        if bars.volume[t + 1] == 0:
+            continue
+        sign = {"long": 1, "short": -1, "": 0}[order["side"]]
+        if order["action"] == "enter":
+            assert row["position_in"] == 0.0 and row["fills"] >= 1 and order["stop"] > 0
+            assert row["position_out"] * sign > 0 or row["fills"] == 2
+        elif order["action"] == "exit":
+            assert row["position_in"] * sign > 0 and row["position_out"] == 0.0
+        elif order["action"] == "hold":
+            assert row["position_in"] * sign > 0
+            assert order["note"].startswith("held since ")
+        else:
+            assert row["fills"] == 0 and row["position_out"] == 0.0
     assert met == {"enter", "hold", "exit", "none"}
 
 

@@ -1,5 +1,7 @@
 """Names in the settings against the registries: each mistake with its place, all at once."""
 
+import sys
+
 import pytest
 
 from engine.config_file import load
@@ -138,6 +140,29 @@ def test_what_a_network_source_does_not_serve_is_refused_unasked(check, package,
         check(f"symbols:\n  ALFA: {{source: files}}\n  BETA: {options}\n")
 
 
+def test_an_absent_calendar_package_is_named_with_its_install_line(check, monkeypatch):
+    monkeypatch.setitem(sys.modules, "exchange_calendars", None)
+    check("symbols:\n  ALFA: {source: files, calendar: weekdays}\n")
+    message = (
+        r"nightfold\.yaml:2:25: calendar 'XNYS' needs exchange_calendars, which is not installed\. "
+        r'Run: pip install "nightfold\[calendars\]"'
+    )
+    with pytest.raises(ConfigError, match=message):
+        check("symbols:\n  ALFA: {source: files, calendar: XNYS}\n")
+
+
+def test_an_unknown_exchange_is_refused_with_its_place_and_the_closest(check):
+    pytest.importorskip("exchange_calendars")
+    check("symbols:\n  ALFA: {source: files, calendar: XNYS, frame: 1d, base_frame: 1h}\n")
+    with pytest.raises(ConfigError, match=r"nightfold\.yaml:2:25: calendar 'XNYZ' is not known\. Closest: "):
+        check("symbols:\n  ALFA: {source: files, calendar: XNYZ}\n")
+
+
+def test_a_source_must_serve_the_base_frame(check):
+    with pytest.raises(ConfigError, match=r"source 'sample' has no frame 1h \(IBM\)"):
+        check("symbols:\n  IBM: {base_frame: 1h, calendar: 24/7}\n")
+
+
 @pytest.mark.parametrize("solver", ["evox", "botorch"])
 def test_an_absent_solver_is_named_with_its_install_line(check, monkeypatch, solver):
     """It is never another solver in its place."""
@@ -170,3 +195,16 @@ def test_all_mistakes_are_told_at_once_each_once(check):
     lines = str(caught.value).splitlines()
     assert [line.split(":")[1] for line in lines] == ["2", "4", "6", "6"]
     assert len(set(lines)) == 4
+
+
+def test_reporting_by_bars_is_refused_where_the_size_is_searched(check, monkeypatch):
+    from engine.search import rules_fit
+
+    by_bars = "    search: {report: 'bars:500'}\n"
+    check(HEAD + TREND + by_bars)
+    monkeypatch.setattr(rules_fit, "size_is_searched", lambda *_: True)
+    message = r"nightfold\.yaml:4:14: search\.report bars:500: objective auto is sharpe here, as a searched"
+    with pytest.raises(ConfigError, match=message):
+        check(HEAD + TREND + by_bars)
+    with pytest.raises(ConfigError, match=message.replace("4:14", "2:10")):
+        check(HEAD + by_bars.strip() + "\n" + TREND)

@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 
 from engine.lake.schemas import STATISTICS
+from engine.stages import _backtests, _statistics
 from engine.stages._statistics import SOLVED, read_trials
+from engine.validation import overfitting
 from engine.validation import statistics as st
 
 SYMBOL = "ALFA"
@@ -65,6 +67,41 @@ def test_a_night_adds_its_trials_to_n(early, alfa):
     row = next(r for r in early.rows("backtests")
                if (r["strategy"], r["fold"], r["variant"]) == ("trend", -1, "tuned"))  # fmt: skip
     assert row["n_trials"] == counts[2]
+
+
+def test_what_rests_on_closed_folds_is_reused_bit_for_bit_until_one_closes(early, alfa, monkeypatch):
+    dear = []
+    for name, module in (("trial_returns", overfitting), ("superior_predictive_ability", _statistics)):
+        made = getattr(module, name)
+        monkeypatch.setattr(
+            module, name, lambda *a, _name=name, _made=made, **k: dear.append(_name) or _made(*a, **k)
+        )
+
+    def night(bars):
+        dear.clear()
+        early.write(alfa(bars))
+        early.chain()
+        rows = [r for r in early.rows("backtests") if r["n_trials"] is not None or r["spa_p"] is not None]
+        assert rows
+        return rows, sorted(set(dear))
+
+    reused, ran = night(889)
+    assert ran == []
+    monkeypatch.setattr(_backtests, "luck", lambda *args: _statistics.luck(*args[:-1], {}))
+    (early.data_dir / "lake" / "backtests" / f"{SYMBOL}.parquet").unlink()
+    anew, ran = night(889)
+    assert ran == ["superior_predictive_ability", "trial_returns"] and anew == reused
+    monkeypatch.undo()
+
+
+def test_a_closed_fold_measures_anew(early, alfa):
+    key = {}
+    for bars in (889, 890):
+        early.write(alfa(bars))
+        early.chain()
+        kept = early.lake.record("backtests", SYMBOL)["until_a_fold_closes"]
+        key[bars] = {name: one["key"] for name, one in kept.items()}
+    assert len(key[889]) == 3 and all(key[889][name] != key[890][name] for name in key[889])
 
 
 def test_psr_and_wfe_are_those_of_the_stored_account(small_lake, stitched):
