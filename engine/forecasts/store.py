@@ -12,10 +12,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from engine.bars.model import Floats, Ints
+from engine.bars.model import Bars, Floats, Ints
 from engine.errors import ConfigError
 from engine.forecasts.interface import FIELDS, OK, REPAIRED, Bools, Floats32, ForecasterSpec
 from engine.forecasts.keys import model_key, spec_json
+from engine.lake.publish import Lake
 from engine.lake.schemas import schema_of
 
 FORECAST_ORDER = ("symbol", "model_key", "as_of", "step", "field", "level")
@@ -291,3 +292,27 @@ def matrix(table: pa.Table, key: str, step: int, field: str, level: float, ts: I
     inside[inside] = ts[position[inside]] == as_of[inside]
     out[position[inside]] = rows["value"].to_numpy()[inside]
     return out
+
+
+def median_forecasts(
+    lake: Lake, bars: Bars, level: float, key: str | None = None
+) -> tuple[Floats, Floats, str]:
+    """Return the stored forecasts of the next bar's high and low at one quantile level.
+
+    Parameters
+    ----------
+    lake, bars, level
+        Whose, and of which level.
+    key : str or None
+        Key of a model that issued forecasts once; None: of the present one.
+
+    Returns
+    -------
+    (float64 array, float64 array, str)
+        Shape (T,): log returns against the close at which they were issued, NaN where there is
+        none; and the key of the model.
+    """
+    key = key or str(lake.need("forecast_models", bars.symbol, "forecasts")["model_key"][0])
+    stored = lake.need("forecasts", bars.symbol, "forecasts")
+    high, low = (matrix(stored, key, 1, field, level, bars.ts) for field in ("high", "low"))
+    return high, low, key

@@ -13,8 +13,9 @@ import numpy as np
 import numpy.typing as npt
 
 from engine.search import sampling
-from engine.search.adding import add, running_value
 from engine.search.pruning import OptunaJudge, bar_rungs, share_kept, survivors
+from engine.search.rerun import running_value
+from engine.search.tally import Tally
 from engine.search.task import Bools, Task, Watch
 from engine.search.trial import Trial, doomed
 
@@ -35,24 +36,27 @@ def run_by_bars(task: Task, running: list[Trial], batch: int, earlier: Sequence[
     earlier : sequence of Trial
         Of the batches before.
     """
-    cut, done = _pruner(task, batch, earlier), 0
-    for start, stop in task.spans:
+    cut, done, ran = _pruner(task, batch, earlier), 0, running
+    tally = Tally(running, [stop - start for start, stop in task.spans])
+    for fold, (start, stop) in enumerate(task.spans):
         if not running:
-            return
-        bars_of = _run_fold(task, running, start, stop, done, cut)
+            break
+        bars_of = _run_fold(task, tally, running, fold, done, cut)
         for trial in running:
             if trial.number in bars_of:
                 step = done + bars_of[trial.number]
                 trial.state, trial.outcome, trial.pruned_step = "PRUNED", "PRUNED", step
         running = [trial for trial in running if trial.number not in bars_of]
         done += stop - start
+    tally.close(ran)
 
 
 def _run_fold(
-    task: Task, running: Sequence[Trial], start: int, stop: int, done: int, cut: Cut
+    task: Task, tally: Tally, running: Sequence[Trial], fold: int, done: int, cut: Cut
 ) -> dict[int, int]:
     """Run trials over one fold; return the bars after which each was cut, by number."""
     bars_of: dict[int, int] = {}
+    start, stop = task.spans[fold]
     length = stop - start
 
     def look(bars: int, value: npt.NDArray[np.float64], alive: Bools) -> Bools:
@@ -67,9 +71,8 @@ def _run_fold(
     assert every is not None  # noqa: S101  (its callers asked)
     result = task.evaluate([trial.config for trial in running], start, stop, Watch(every, look))
     whole = [trial for trial in running if trial.number not in bars_of]
-    for index, trial in enumerate(running):
-        bars = bars_of.get(trial.number, length)
-        add(trial, result, index, bars, whole=trial.number not in bars_of)
+    tally.add(fold, running, result, bars_of)
+    tally.score(whole)
     for trial in whole:
         trial.reported[done + length] = trial.value
     if done + length < task.bars:

@@ -12,7 +12,6 @@ from collections.abc import Callable, Sequence
 from engine.config_sections import Search
 from engine.errors import SearchError, SimulationError
 from engine.search import sampling
-from engine.search.adding import error_of
 from engine.search.by_bars import run_by_bars
 from engine.search.pruning import (
     MIN_BATCH,
@@ -25,6 +24,7 @@ from engine.search.pruning import (
     share_kept,
     survivors,
 )
+from engine.search.rerun import error_of
 from engine.search.tally import Tally
 from engine.search.task import Task
 from engine.search.trial import Trial, best_of, blocked_by, classify, doomed

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 import numpy as np
 
@@ -17,6 +18,7 @@ from engine.search.trial import GATES, SpanResult, Trial
 SUMS = ("trades", "signals", "gross_profit", "gross_loss", "fees")
 MEANS = ("turnover", "exposure")  # over the bars done
 WHOLE = ("trades", "signals")
+EMPTY: Mapping[int, int] = MappingProxyType({})
 
 
 class Tally:
@@ -32,18 +34,24 @@ class Tally:
 
     def __init__(self, trials: Sequence[Trial], bars: Sequence[int]) -> None:
         self._row = {trial.number: row for row, trial in enumerate(trials)}
-        self._bars = list(bars)
+        self._bars = np.array(bars, np.int64)
         shape = (len(bars), len(trials))
-        self._done = np.zeros(shape, bool)
+        self._ran = np.zeros(shape, np.int64)  # bars
         self._of = {name: np.zeros(shape) for name in ("score", "max_drawdown", *SUMS, *MEANS)}
         self._moments = np.zeros((*shape, 4))
         self._blocked = np.zeros((*shape, len(GATES)), np.int64)
         self._hashes = np.full(shape, "", object)
 
-    def add(self, fold: int, trials: Sequence[Trial], result: SpanResult) -> None:
-        """Keep what these trials did on one inner fold."""
+    def add(
+        self, fold: int, trials: Sequence[Trial], result: SpanResult, parts: Mapping[int, int] = EMPTY
+    ) -> None:
+        """Keep what these trials did on one inner fold.
+
+        ``parts``: bars that a trial ran of it, by number, where that is not the whole fold: the rest of its
+        result counts, but no score, and its value is left to the caller.
+        """
         rows = [self._row[trial.number] for trial in trials]
-        self._done[fold, rows] = True
+        self._ran[fold, rows] = [parts.get(trial.number, int(self._bars[fold])) for trial in trials]
         for name, kept in self._of.items():
             kept[fold, rows] = getattr(result, name)
         self._moments[fold, rows], self._blocked[fold, rows] = result.moments, result.blocked
@@ -52,7 +60,9 @@ class Tally:
     def score(self, trials: Sequence[Trial]) -> None:
         """Give trials what a pruner looks at: scores and value so far, trades, drawdown."""
         rows = [self._row[trial.number] for trial in trials]
-        ran = self._done[:, rows].T.tolist()
+        whole = self._ran[:, rows] == self._bars[:, None]
+        cut = ((self._ran[:, rows] > 0) & ~whole).any(axis=0).tolist()
+        ran = whole.T.tolist()
         scores = self._of["score"][:, rows].T.tolist()
         trades = self._of["trades"][:, rows].sum(axis=0).tolist()
         drawdown = self._of["max_drawdown"][:, rows].max(axis=0).tolist()
@@ -65,7 +75,8 @@ class Tally:
                 score if there else None for score, there in zip(scores[k][:last], ran[k], strict=False)
             ]
             # exactly rounded, so it does not matter in which order the folds were run
-            trial.value = math.fsum(done) / len(done)
+            if done and not cut[k]:
+                trial.value = math.fsum(done) / len(done)
             trial.trades, trial.max_drawdown = int(trades[k]), drawdown[k]
 
     def close(self, trials: Sequence[Trial]) -> None:
@@ -76,9 +87,10 @@ class Tally:
         moments, blocked = np.zeros((len(rows), 4)), np.zeros((len(rows), len(GATES)), np.int64)
         bars = np.zeros(len(rows), np.int64)
         hashes = [""] * len(rows)
-        for fold, length in enumerate(self._bars):
-            there = self._done[fold, rows]
-            before, bars = bars, bars + there * length
+        for fold in range(len(self._bars)):
+            length = self._ran[fold, rows]
+            there = length > 0
+            before, bars = bars, bars + length
             for name in SUMS:
                 total[name] += self._of[name][fold, rows]
             for name in MEANS:

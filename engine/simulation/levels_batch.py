@@ -21,10 +21,22 @@ from engine.bars.model import Floats, Ints
 from engine.errors import LevelsInputError
 from engine.simulation.levels_corners import Corners, corners_of, path_grid, path_values, ranks
 from engine.simulation.levels_finer import FinerBars
-from engine.simulation.levels_problem import EXITS, ROWS, LevelsProblem, one_of
-
-# Columns of `LevelsBatch.rows`: `ROWS`, then the highest level a sell and the lowest a buy trades at.
-CLOSE, HIGH, LOW, UP, DOWN, LONG, SHORT, DELTA, TOP, BOTTOM = range(10)
+from engine.simulation.levels_problem import (
+    BOTTOM,
+    CLOSE,
+    DELTA,
+    DOWN,
+    EXITS,
+    HIGH,
+    LONG,
+    LOW,
+    ROWS,
+    SHORT,
+    TOP,
+    UP,
+    LevelsProblem,
+    one_of,
+)
 
 Call = tuple[Callable[..., None], tuple[Any, ...]]
 

@@ -26,10 +26,7 @@ from numba import njit
 
 from engine.bars.model import Floats, Ints
 from engine.simulation.levels_finer import ranges
-from engine.simulation.levels_problem import LevelsProblem
-
-# Columns of `LevelsBatch.rows`, repeated here: a kernel's cache does not notice a change in another file.
-CLOSE, HIGH, LOW, UP, DOWN, LONG, SHORT, DELTA, TOP, BOTTOM = range(10)
+from engine.simulation.levels_problem import BOTTOM, CLOSE, DOWN, LONG, SHORT, TOP, UP, LevelsProblem
 
 
 @dataclass(frozen=True, eq=False)

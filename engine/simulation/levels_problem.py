@@ -26,6 +26,8 @@ MAX_WEIGHT = 10.0
 STRICT = 1e-9  # trade-through distance where the tick is unknown, in return units
 ROUNDING = 1e-12  # taken off the distance, so that rounding cannot refuse an exact tick
 ROWS = ("close", "high", "low", "forecast_high", "forecast_low", "long_weight", "short_weight", "delta")
+# Where a row stands in arrays of them; after those, the highest level a sell and the lowest a buy trades at.
+CLOSE, HIGH, LOW, UP, DOWN, LONG, SHORT, DELTA, TOP, BOTTOM = range(10)
 
 
 @dataclass(frozen=True, eq=False)

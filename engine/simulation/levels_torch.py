@@ -22,20 +22,20 @@ import numpy as np
 from engine.bars.model import Floats
 from engine.errors import LevelsInputError
 from engine.forecasts.devices import choose_device
-from engine.simulation.levels_batch import (
+from engine.simulation.levels_batch import LevelsBatch, offsets
+from engine.simulation.levels_problem import (
     BOTTOM,
     CLOSE,
     DOWN,
+    EXITS,
     HIGH,
     LONG,
     LOW,
     SHORT,
     TOP,
     UP,
-    LevelsBatch,
-    offsets,
+    one_of,
 )
-from engine.simulation.levels_problem import EXITS, one_of
 
 if TYPE_CHECKING:
     import torch

@@ -132,7 +132,9 @@ def backtests(lake: Lake, symbol: str, settings: Settings, progress: Progress) -
             equity.append(_equity_table(symbol, bars, entry.label, variant, piece, starts, labels))
             if variant in ("tuned", "untuned"):
                 tables["trades"] += _trade_rows(symbol, entry.label, variant, piece, bars, starts)
-        forward += score_nights(lake, bars, features, instrument, entry, key, nightly, forward, base=base)
+        forward += score_nights(
+            lake, bars, features, instrument, entry, key, nightly, forward, base=base, progress=progress
+        )
         carried = newest(record_of(forward, entry.label, key), int(bars.ts[-1]))
         tables["next_orders"] += next_orders(
             lake, bars, features, instrument, entry, nightly, carried, finer=base is not None

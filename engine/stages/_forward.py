@@ -13,21 +13,22 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
 
-from engine.bars.model import Bars
+from engine.bars.model import Bars, iso
 from engine.config import Instrument, Strategy
+from engine.errors import ConfigError
 from engine.features.table import FeatureSet
 from engine.lake.publish import Lake
 from engine.lake.records import canonical
 from engine.search.levels_fit import LevelsFitter
 from engine.simulation import levels as levels_simulation
 from engine.simulation.carry import PRICES, Account, carry_on
-from engine.stages.common import CLEAN, UNKNOWN, execution_of, forecast_label, median_forecasts
+from engine.stages.common import CLEAN, UNKNOWN, Progress, execution_of, forecast_label, median_forecasts
 from engine.strategies import registry
 
 NO_TRADE = ("abstain", "empty", "no_candidate")
@@ -37,6 +38,7 @@ Row = dict[str, Any]
 def score_nights(
     lake: Lake, bars: Bars, features: FeatureSet, instrument: Instrument, entry: Strategy, procedure: str,
     nightly: Sequence[Row], known: Sequence[Row], *, base: Bars | None = None,
+    progress: Progress = lambda text: None,
 ) -> list[Row]:  # fmt: skip
     """Return the new rows of ``forward`` of one strategy, oldest first.
 
@@ -50,6 +52,8 @@ def score_nights(
         Tables ``nightly`` and ``forward`` as they stand.
     base : Bars or None
         The symbol's finer bars, for levels of policy ``path``.
+    progress : callable
+        Told of nights that are left out: the strategy refuses their parameters today.
     """
     last = int(bars.ts[-1])
     nights = sorted(
@@ -60,10 +64,9 @@ def score_nights(
     )  # fmt: skip
     mine = record_of(known, entry.label, procedure)
     done = {row["asof"] for row in mine}
-    strategy = registry.get(entry.strategy)
-    levels = strategy.kind == "levels"
-    # parameters that a later version no longer has: as if that night had not run
-    nights = [row for row in nights if levels or set(fitted(row) or {}) <= set(strategy.parameters)]
+    levels = registry.get(entry.strategy).kind == "levels"
+    if not levels:
+        nights = _still_accepted(entry, nights, done, progress)
     made: list[Row] = []
     for night, after in zip(nights, nights[1:], strict=False):
         at, stop = (int(np.searchsorted(bars.ts, one["asof"], side="right")) for one in (night, after))
@@ -81,6 +84,26 @@ def score_nights(
             earned = _rules(bars, features, instrument, entry, night, before, at, stop)
         made.append({**common, **earned})
     return made
+
+
+def _still_accepted(
+    entry: Strategy, nights: Sequence[Row], done: Container[int], progress: Progress
+) -> list[Row]:
+    """Return the nights whose parameters the strategy accepts today; the rest is as if it had not run."""
+    accepted, refused = [], []
+    for night in nights:
+        try:
+            registry.check(registry.get(entry.strategy), fitted(night) or {})
+        except ConfigError as error:
+            refused += [(night, error)] * (night["asof"] not in done)
+        else:
+            accepted.append(night)
+    if refused:
+        progress(
+            f"forward record of {entry.label}: {len(refused)} nights are not scored, the first of "
+            f"{iso(refused[0][0]['asof'])}: {refused[0][1]}"
+        )
+    return accepted
 
 
 def record_of(rows: Sequence[Row], strategy: str, procedure: str) -> list[Row]:

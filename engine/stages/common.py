@@ -9,13 +9,15 @@ from typing import Any
 import pyarrow as pa
 
 from engine.bars.inside import inside
-from engine.bars.model import COLUMNS, Bars, Floats
+from engine.bars.model import Bars
 from engine.config import Instrument, Settings, Strategy, plain
 from engine.config_sections import PositionSize
 from engine.errors import LakeError
 from engine.features.table import BAR_COLUMNS, FeatureSet
-from engine.forecasts.store import matrix, seen_until
-from engine.lake.base_bars import base_bars_of as base_bars_of  # with `read_bars`: what stages read
+from engine.forecasts.store import median_forecasts as median_forecasts  # what stages read
+from engine.forecasts.store import seen_until
+from engine.lake.bars import base_bars_of as base_bars_of  # what stages read
+from engine.lake.bars import read_bars as read_bars
 from engine.lake.publish import Lake
 from engine.lake.records import digest
 from engine.lake.schemas import schema_of
@@ -75,20 +77,6 @@ def unchanged(lake: Lake, stage: str, table: str, symbol: str, result_id: str) -
 def to_table(name: str, rows: Sequence[Mapping[str, Any]]) -> pa.Table:
     """Return rows as a table of the declared columns; stamps are int64 microseconds or datetimes."""
     return pa.Table.from_pylist([dict(row) for row in rows], schema=schema_of(name))
-
-
-def read_bars(lake: Lake, instrument: Instrument, table: str = "bars") -> Bars:
-    """Return a symbol's stored bars; those of table ``base_bars`` with the instrument as it is read.
-
-    Raises
-    ------
-    LakeError
-        There are none yet.
-    """
-    rows = lake.need(table, instrument.key, "prices")
-    arrays = {name: rows[name].to_numpy() for name in COLUMNS}
-    ts = rows["ts"].cast(pa.int64()).to_numpy()
-    return Bars(instrument.key, instrument.frame, instrument.calendar, ts, **arrays)
 
 
 def refuse_stale(lake: Lake, symbol: str, made_by: Mapping[str, str]) -> None:
@@ -166,30 +154,6 @@ def feature_set(lake: Lake, bars: Bars, instrument: Instrument) -> FeatureSet:
     for name in stored.column_names[2:]:
         features.preload(name, stored[name].to_numpy())
     return features
-
-
-def median_forecasts(
-    lake: Lake, bars: Bars, level: float, key: str | None = None
-) -> tuple[Floats, Floats, str]:
-    """Return the stored forecasts of the next bar's high and low at one quantile level.
-
-    Parameters
-    ----------
-    lake, bars, level
-        Whose, and of which level.
-    key : str or None
-        Key of a model that issued forecasts once; None: of the present one.
-
-    Returns
-    -------
-    (float64 array, float64 array, str)
-        Shape (T,): log returns against the close at which they were issued, NaN where there is
-        none; and the key of the model.
-    """
-    key = key or str(lake.need("forecast_models", bars.symbol, "forecasts")["model_key"][0])
-    stored = lake.need("forecasts", bars.symbol, "forecasts")
-    high, low = (matrix(stored, key, 1, field, level, bars.ts) for field in ("high", "low"))
-    return high, low, key
 
 
 def forecast_label(lake: Lake, symbol: str, key: str | None = None) -> Callable[[int], str]:

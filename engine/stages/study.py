@@ -16,10 +16,10 @@ from engine.config import Settings, Strategy
 from engine.errors import ConfigError, LakeError, closest
 from engine.lake.publish import Lake, rows_of
 from engine.lake.records import canonical
-from engine.search.adding import error_of, rerun
 from engine.search.export import export_study
 from engine.search.folds import nightly_window, walk_forward
 from engine.search.ledger import from_rows, to_rows
+from engine.search.rerun import error_of, rerun
 from engine.search.rules_fit import RulesFitter
 from engine.search.trial import GATES
 from engine.stages._optimizations import study_config

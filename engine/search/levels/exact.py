@@ -13,9 +13,6 @@ profit reported is always that module's value at the offsets returned.
 
 Ties: among values within 1e-15 * max(1, |F|) of the best the smallest |u| + |v|, then u, then v.
 Rows are put in a canonical order first, so their order never changes the answer.
-
-The kernels repeat four comparisons instead of importing a compiled helper: a kernel's cache
-does not notice a change in another file.
 """
 
 from __future__ import annotations
@@ -28,19 +25,18 @@ from numba import njit
 
 from engine.bars.model import Floats
 from engine.errors import LevelsInputError
+from engine.search.levels.breaks import first_buy, first_clipped, sell_count
 from engine.search.levels.exact_path import solve_paths
 from engine.simulation.levels import EXITS, LevelsProblem, bar_net, value
 from engine.simulation.levels_batch import LevelsBatch
 from engine.simulation.levels_finer import FinerBars
-from engine.simulation.levels_problem import ROWS, one_of
+from engine.simulation.levels_problem import CLOSE, DELTA, DOWN, HIGH, LONG, LOW, ROWS, SHORT, UP, one_of
 
 Bounds = tuple[tuple[float, float], tuple[float, float]]
 
 BOUNDS: Bounds = ((-0.03, 0.03), (-0.03, 0.03))
 STEP = 1e-9  # from a break to the side that trades; far above rounding, far below a tick
 TIE = 1e-15
-# Columns of the kernels' row matrix, in the order of `ROWS`.
-CLOSE, HIGH, LOW, UP, DOWN, LONG, SHORT, DELTA = range(8)
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -88,47 +84,6 @@ def _points(rows, low_axis, lower, upper):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _sells(forecast, top, strict, u):  # type: ignore[no-untyped-def]
-    """Return how many of the sorted ``u``, from the left, let a sell at the level trade."""
-    left, right = 0, len(u)
-    while left < right:
-        middle = (left + right) // 2
-        level = min(max(forecast + u[middle], 0.0), 10.0)
-        if (level < top) if strict else (level <= top):
-            left = middle + 1
-        else:
-            right = middle
-    return left
-
-
-@njit(cache=True, nogil=True, error_model="numpy")
-def _buys(forecast, bottom, strict, v):  # type: ignore[no-untyped-def]
-    """Return the first of the sorted ``v`` at which a buy at the level trades."""
-    left, right = 0, len(v)
-    while left < right:
-        middle = (left + right) // 2
-        level = min(max(forecast + v[middle], -1.0), 0.0)
-        if (level > bottom) if strict else (level >= bottom):
-            right = middle
-        else:
-            left = middle + 1
-    return left
-
-
-@njit(cache=True, nogil=True, error_model="numpy")
-def _above(forecast, points):  # type: ignore[no-untyped-def]
-    """Return the first of the sorted points with forecast + point >= 0: the clip's edge."""
-    left, right = 0, len(points)
-    while left < right:
-        middle = (left + right) // 2
-        if forecast + points[middle] >= 0:
-            right = middle
-        else:
-            left = middle + 1
-    return left
-
-
-@njit(cache=True, nogil=True, error_model="numpy")
 def _best(values, points):  # type: ignore[no-untyped-def]
     """Return the point of the best value on one axis, ties by |point|, then by point."""
     top = values.max()
@@ -151,15 +106,15 @@ def _separable(rows, f_e, f_c, touch, u_lo, u_hi, v_lo, v_hi):  # type: ignore[n
     for i in range(len(rows)):
         r = rows[i]
         if r[SHORT] > 0:  # shorts trade on u[:stop]; their level is 0 on u[:clip]
-            stop = _sells(r[UP], r[HIGH] - r[DELTA], touch, u)
-            clip = min(_above(r[UP], u), stop)
+            stop = sell_count(r[UP], r[HIGH] - r[DELTA], touch, u)
+            clip = min(first_clipped(r[UP], u), stop)
             fixed_u[stop] += r[SHORT] * (r[UP] - r[CLOSE] - f_c - f_e)
             slope_u[stop] += r[SHORT]
             fixed_u[clip] -= r[SHORT] * r[UP]
             slope_u[clip] -= r[SHORT]
         if r[LONG] > 0:  # longs trade on v[start:]; their level is 0 on v[clip:]
-            start = _buys(r[DOWN], r[LOW] + r[DELTA], touch, v)
-            clip = max(_above(r[DOWN], v), start)
+            start = first_buy(r[DOWN], r[LOW] + r[DELTA], touch, v)
+            clip = max(first_clipped(r[DOWN], v), start)
             fixed_v[start] += r[LONG] * (r[CLOSE] - r[DOWN] - f_c - f_e)
             slope_v[start] -= r[LONG]
             fixed_v[clip] += r[LONG] * r[DOWN]
@@ -197,13 +152,13 @@ def _sweep(rows, f_e, f_t, f_c, touch, u_lo, u_hi, v_lo, v_hi):  # type: ignore[
     for i in range(n):
         r = rows[i]
         top, bottom = r[HIGH] - r[DELTA], r[LOW] + r[DELTA]
-        clip[i] = _above(r[DOWN], v)
+        clip[i] = first_clipped(r[DOWN], v)
         if r[LONG] > 0:
-            buys[i, 0] = _buys(r[DOWN], bottom, touch, v)
-            covers[i] = _sells(r[UP], top, False, u)
+            buys[i, 0] = first_buy(r[DOWN], bottom, touch, v)
+            covers[i] = sell_count(r[UP], top, False, u)
         if r[SHORT] > 0:
-            buys[i, 1] = _buys(r[DOWN], bottom, False, v)
-            entries[i] = _sells(r[UP], top, touch, u)
+            buys[i, 1] = first_buy(r[DOWN], bottom, False, v)
+            entries[i] = sell_count(r[UP], top, touch, u)
             for j in range(entries[i]):
                 fixed_j[j] += r[SHORT] * (max(r[UP] + u[j], 0.0) - r[CLOSE] - f_c - f_e)
         for kind in range(3):

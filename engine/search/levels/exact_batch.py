@@ -6,8 +6,7 @@ a row's breaks are looked for where its own candidates stand and settled by the 
 instead of seven), and a row of F is computed only where a bound on its highest value reaches the
 best so far: from one point of v to the next no value rises by more than the events there add.
 
-The kernels repeat comparisons instead of importing a compiled helper: a kernel's cache does not
-notice a change in another file. Axes: p problems, i rows, j points of u, k points of v.
+Axes: p problems, i rows, j points of u, k points of v.
 """
 
 from __future__ import annotations
@@ -17,19 +16,8 @@ from numba import njit
 
 from engine.bars.model import Floats, Ints
 from engine.search.levels.exact import STEP, TIE, Bounds
-from engine.simulation.levels_batch import (
-    BOTTOM,
-    CLOSE,
-    DELTA,
-    DOWN,
-    HIGH,
-    LONG,
-    LOW,
-    SHORT,
-    TOP,
-    UP,
-    LevelsBatch,
-)  # fmt: skip
+from engine.simulation.levels_batch import LevelsBatch
+from engine.simulation.levels_problem import BOTTOM, CLOSE, DELTA, DOWN, HIGH, LONG, LOW, SHORT, TOP, UP
 
 BUCKETS = 256  # of one axis
 SLACK = 1e-9  # of the bound on a row of F, far above its rounding

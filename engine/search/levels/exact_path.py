@@ -6,8 +6,7 @@ of the staircases (`engine.simulation.levels_corners`). For a fixed u the target
 one buy level on, that of the first corner above its sell level; so each corner is one event in v that
 changes the earnings of a range of u, those between the top of the corner before and its own.
 
-The sweep holds, for every u, F as a line in v. The kernels repeat comparisons instead of importing a
-compiled helper: a kernel's cache does not notice a change in another file.
+The sweep holds, for every u, F as a line in v.
 Axes: p problems, i rows, c corners, j points of u, k points of v.
 """
 
@@ -17,7 +16,9 @@ import numpy as np
 from numba import njit
 
 from engine.bars.model import Floats, Ints
-from engine.simulation.levels_batch import BOTTOM, CLOSE, DOWN, LONG, SHORT, TOP, UP, LevelsBatch
+from engine.search.levels.breaks import first_buy, first_clipped, sell_count
+from engine.simulation.levels_batch import LevelsBatch
+from engine.simulation.levels_problem import BOTTOM, CLOSE, DOWN, LONG, SHORT, TOP, UP
 
 ALL = -1  # as first point of an event: it changes the earnings of every u alike
 
@@ -48,47 +49,6 @@ def _points(rows, n, starts, tops, bottoms, low_axis, lower, upper, step):  # ty
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _sells(forecast, top, strict, u):  # type: ignore[no-untyped-def]
-    """Return how many of the sorted ``u``, from the left, let a sell at the level trade."""
-    left, right = 0, len(u)
-    while left < right:
-        middle = (left + right) // 2
-        level = min(max(forecast + u[middle], 0.0), 10.0)
-        if (level < top) if strict else (level <= top):
-            left = middle + 1
-        else:
-            right = middle
-    return left
-
-
-@njit(cache=True, nogil=True, error_model="numpy")
-def _buys(forecast, bottom, strict, v):  # type: ignore[no-untyped-def]
-    """Return the first of the sorted ``v`` at which a buy at the level trades."""
-    left, right = 0, len(v)
-    while left < right:
-        middle = (left + right) // 2
-        level = min(max(forecast + v[middle], -1.0), 0.0)
-        if (level > bottom) if strict else (level >= bottom):
-            right = middle
-        else:
-            left = middle + 1
-    return left
-
-
-@njit(cache=True, nogil=True, error_model="numpy")
-def _above(forecast, points):  # type: ignore[no-untyped-def]
-    """Return the first of the sorted points with forecast + point >= 0: the clip's edge."""
-    left, right = 0, len(points)
-    while left < right:
-        middle = (left + right) // 2
-        if forecast + points[middle] >= 0:
-            right = middle
-        else:
-            left = middle + 1
-    return left
-
-
-@njit(cache=True, nogil=True, error_model="numpy")
 def _events(rows, n, starts, tops, bottoms, f_e, f_t, f_c, strict, u, v, spans, changes):  # type: ignore[no-untyped-def]
     """Fill what happens as v rises; return how many events.
 
@@ -98,9 +58,9 @@ def _events(rows, n, starts, tops, bottoms, f_e, f_t, f_c, strict, u, v, spans, 
     count = 0
     for i in range(n):
         up, down, close, a, b = rows[UP, i], rows[DOWN, i], rows[CLOSE, i], rows[LONG, i], rows[SHORT, i]
-        clip = _above(down, v)  # the buy level is 0 from here on
+        clip = first_clipped(down, v)  # the buy level is 0 from here on
         if a > 0:
-            k = _buys(down, rows[BOTTOM, i], strict, v)
+            k = first_buy(down, rows[BOTTOM, i], strict, v)
             clipped = clip <= k
             spans[count] = k, ALL, 0
             changes[count] = (
@@ -113,14 +73,14 @@ def _events(rows, n, starts, tops, bottoms, f_e, f_t, f_c, strict, u, v, spans, 
                 count += 1
         first = 0
         for c in range(starts[0, i], starts[0, i + 1]):  # targets of the long
-            stop = _sells(up, tops[c], False, u)
-            spans[count] = _buys(down, bottoms[c], strict, v), first, stop
+            stop = sell_count(up, tops[c], False, u)
+            spans[count] = first_buy(down, bottoms[c], strict, v), first, stop
             changes[count] = a * (f_c - f_t - close), 0.0, a, up
             count += 1
             first = stop
         first = 0
         for c in range(starts[1, i], starts[1, i + 1]):  # targets of the short
-            stop, k = _sells(up, tops[c], strict, u), _buys(down, bottoms[c], False, v)
+            stop, k = sell_count(up, tops[c], strict, u), first_buy(down, bottoms[c], False, v)
             clipped = clip <= k
             spans[count] = k, first, stop
             changes[count] = (
@@ -144,7 +104,7 @@ def _sweep(rows, n, starts, tops, bottoms, f_e, f_t, f_c, strict, u_lo, u_hi, v_
     for i in range(n):
         up, b = rows[UP, i], rows[SHORT, i]
         if b > 0:  # shorts enter on u alone
-            for j in range(_sells(up, rows[TOP, i], strict, u)):
+            for j in range(sell_count(up, rows[TOP, i], strict, u)):
                 fixed_j[j] += b * (max(up + u[j], 0.0) - rows[CLOSE, i] - f_c - f_e)
     most = 2 * (n + starts[0, n] - starts[0, 0] + starts[1, n] - starts[1, 0])
     spans, changes = np.empty((most, 3), np.int64), np.empty((most, 4))

@@ -10,20 +10,20 @@ import numpy as np
 
 from engine.bars.model import Floats, Ints
 from engine.search.levels.exact import TIE, Bounds
-from engine.simulation.levels_batch import (
+from engine.simulation.levels_batch import LevelsBatch, levels_value
+from engine.simulation.levels_problem import (
     BOTTOM,
     DELTA,
     DOWN,
+    EXITS,
     HIGH,
     LONG,
     LOW,
     SHORT,
     TOP,
     UP,
-    LevelsBatch,
-    levels_value,
+    one_of,
 )
-from engine.simulation.levels_problem import EXITS, one_of
 from engine.simulation.levels_torch import MEMORY_BYTES, BatchTensors, levels_value_torch, refuse_finer
 
 STEP = {"float64": 1e-9, "float32": 1e-6}  # from a break to the side that trades

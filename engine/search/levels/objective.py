@@ -20,8 +20,8 @@ from engine.bars.model import Floats
 from engine.errors import ConfigError, LevelsInputError
 from engine.search.levels.exact import Bounds
 from engine.search.levels.smoothed import smoothed_value
-from engine.simulation.levels_batch import DELTA, LevelsBatch, levels_one, levels_value
-from engine.simulation.levels_problem import EXITS, one_of
+from engine.simulation.levels_batch import LevelsBatch, levels_one, levels_value
+from engine.simulation.levels_problem import DELTA, EXITS, one_of
 from engine.simulation.levels_torch import BatchTensors, one_value_torch, refuse_finer
 
 Score = Callable[[float, float], float]

@@ -13,13 +13,12 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pyarrow as pa
 
-from engine.bars.model import COLUMNS, Bars, Floats
+from engine.bars.model import Bars, Floats
 from engine.config import Instrument, Settings, plain
 from engine.config_sections import Levels
-from engine.forecasts.store import matrix
-from engine.lake.base_bars import base_bars_of
+from engine.forecasts.store import median_forecasts
+from engine.lake.bars import base_bars_of, read_bars
 from engine.lake.publish import Lake
 from engine.search.levels.api import optimize_levels
 from engine.search.levels.windows import PRESETS, Window, cut_windows, windows_that_fit
@@ -82,7 +81,8 @@ def backtest_forecasts(
     """
     one_of("preset", preset, tuple(PRESETS))
     instrument, shape = settings.instrument(symbol), PRESETS[preset]
-    bars, high, low = stored_forecasts(lake, instrument, settings.levels.level)
+    bars = read_bars(lake, instrument)
+    high, low, _ = median_forecasts(lake, bars, settings.levels.level)
     issued = np.flatnonzero(np.isfinite(high) & np.isfinite(low))
     first = int(issued[0]) + 1 if len(issued) else len(bars)
     sims = num_simulations
@@ -97,18 +97,6 @@ def backtest_forecasts(
         fill_on_zero_volume=settings.execution.fill_on_zero_volume,
         device=settings.devices.device, base=base_bars_of(lake, symbol, settings),
     )  # fmt: skip
-
-
-def stored_forecasts(lake: Lake, instrument: Instrument, level: float) -> tuple[Bars, Floats, Floats]:
-    """Return a symbol's stored bars, and the forecasts of the next bar's high and low on their axis."""
-    table = lake.need("bars", instrument.key, "prices")
-    ts = table["ts"].cast(pa.int64()).to_numpy()
-    arrays = {name: table[name].to_numpy() for name in COLUMNS}
-    bars = Bars(instrument.key, instrument.frame, instrument.calendar, ts, **arrays)
-    key = str(lake.need("forecast_models", instrument.key, "forecasts")["model_key"][0])
-    stored = lake.need("forecasts", instrument.key, "forecasts")
-    high, low = (matrix(stored, key, 1, field, level, ts) for field in ("high", "low"))
-    return bars, high, low
 
 
 def simulate(

@@ -21,7 +21,8 @@ from numba import njit
 
 from engine.bars.model import Floats
 from engine.simulation.levels import LevelsProblem
-from engine.simulation.levels_batch import CLOSE, DOWN, LONG, SHORT, UP, LevelsBatch
+from engine.simulation.levels_batch import LevelsBatch
+from engine.simulation.levels_problem import CLOSE, DOWN, LONG, SHORT, UP
 
 REACH = 9.0  # standard deviations beyond which nothing changes in float64
 HIGHER, TOP, BELOW, LOWER, BOTTOM, CLOSES, WEIGHT, IS_LONG = range(8)  # columns of the terms

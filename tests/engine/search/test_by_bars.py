@@ -11,10 +11,10 @@ from engine.config import Strategy
 from engine.config_sections import Constraints, Folds, Leaf, Search
 from engine.errors import ConfigError
 from engine.features.table import FeatureSet
-from engine.search.adding import rerun, running_value
 from engine.search.folds import inner_spans
 from engine.search.ledger import from_rows, to_rows
 from engine.search.pruning import bar_rungs
+from engine.search.rerun import rerun, running_value
 from engine.search.rules_fit import RulesFitter
 from engine.search.trial import best_of
 from engine.simulation import Execution, run

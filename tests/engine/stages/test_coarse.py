@@ -301,7 +301,7 @@ def test_days_that_were_kept_are_not_replaced_by_fewer_days_of_hours(hourly):
     before = current(hourly)
     hourly.change(**CHANGES)
     hourly.write(HOURS.slice(24 * 5, None))
-    with pytest.raises(DataError):
+    with pytest.raises(DataError, match="E13 history became shorter: ALFA 1d has 65 bars"):
         run(hourly)
     assert {name: data for name, data in current(hourly).items() if "bars/" in name} == {
         name: data for name, data in before.items() if "bars/" in name

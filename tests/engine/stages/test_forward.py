@@ -74,7 +74,8 @@ class Record:
 
     def rows(self, n, nights, known=(), bars=None):
         args = self.bench.lake, *self.part(n, bars), self.instrument, self.entry, self.procedure
-        return _forward.score_nights(*args, nights, known)
+        self.said = []
+        return _forward.score_nights(*args, nights, known, progress=self.said.append)
 
     def orders(self, n, night, before, bars=None):
         args = self.bench.lake, *self.part(n, bars), self.instrument, self.entry
@@ -261,11 +262,16 @@ def test_the_record_decides_no_champion(nights):
         assert "forward" not in words
 
 
-def test_a_night_whose_parameters_a_later_version_lost_counts_as_if_it_had_not_run(record):
+@pytest.mark.parametrize(("name", "value"), [("no_such_parameter", 1), ("stop_atr", 1e9)])
+def test_a_night_whose_parameters_the_strategy_refuses_today_is_left_out_and_said(record, name, value):
     nights = [record.night(t) for t in (600, 610, 620)]
-    gone = {**nights[1], "params": json.dumps({"no_such_parameter": 1})}
-    rows = record.rows(630, [nights[0], gone, nights[2]])
-    assert rows == record.rows(630, [nights[0], nights[2]]) and len(rows) == 1
+    refused = {**nights[1], "params": json.dumps({name: value})}
+    without = record.rows(630, [nights[0], nights[2]])
+    assert record.said == []
+    rows = record.rows(630, [nights[0], refused, nights[2]])
+    assert rows == without and len(rows) == 1
+    (said,) = record.said
+    assert said.startswith("forward record of trend: 1 nights are not scored, the first of ") and name in said
 
 
 def test_an_accepted_revision_with_fewer_bars_takes_no_account_from_the_future(record):

@@ -1,15 +1,14 @@
 """A symbol's finer bars: none unless its option asks, else the lake's table, or an error."""
 
-from types import SimpleNamespace
-
 import numpy as np
 import pyarrow as pa
 import pytest
 
 from engine.bars.model import COLUMNS
 from engine.bars.synthetic import make_bars
+from engine.config import Settings
 from engine.errors import LakeError
-from engine.lake.base_bars import base_bars_of
+from engine.lake.bars import base_bars_of
 
 HOURS = make_bars(1, 50, "1h")
 
@@ -25,8 +24,10 @@ class OneTable:
 
 
 def asked(frame):
-    """Settings of symbols that are read in a finer frame."""
-    return SimpleNamespace(instrument=lambda key: SimpleNamespace(calendar="observed", base_frame=frame))
+    """Settings whose symbols are read in a finer frame."""
+    option = {} if frame is None else {"base_frame": frame}
+    symbols = {key: {"class": "crypto", "frame": "1d", **option} for key in ("TEST", "NONE")}
+    return Settings.model_validate({"symbols": symbols, "strategies": [{"strategy": "trend"}]})
 
 
 def test_a_symbol_without_the_option_has_none():
@@ -35,7 +36,7 @@ def test_a_symbol_without_the_option_has_none():
 
 def test_the_table_is_read_as_bars_of_the_base_frame():
     found = base_bars_of(OneTable(), "TEST", asked("1h"))
-    assert (found.symbol, found.frame, found.calendar) == ("TEST", "1h", "observed")
+    assert (found.symbol, found.frame, found.calendar) == ("TEST", "1h", "24/7")
     for name in ("ts", *COLUMNS):
         np.testing.assert_array_equal(getattr(found, name), getattr(HOURS, name))
 

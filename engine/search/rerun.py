@@ -1,49 +1,16 @@
-"""Add what a configuration did on one inner fold to its trial, and run a trial again alone."""
+"""Run a trial again alone, and what its value is on the way through an inner fold."""
 
 from __future__ import annotations
 
-import hashlib
 import math
 
 import numpy as np
 import numpy.typing as npt
 
 from engine.errors import SimulationError
+from engine.search.tally import Tally
 from engine.search.task import Bools, Task, Watch
-from engine.search.trial import SpanResult, Trial
-
-
-def add(trial: Trial, result: SpanResult, index: int, bars: int, *, whole: bool = True) -> None:
-    """Add the result of one inner fold, in order of time.
-
-    Parameters
-    ----------
-    trial : Trial
-        Filled in.
-    result, index : SpanResult, int
-        Of the fold, and the configuration's row in it.
-    bars : int
-        Bars that it ran.
-    whole : bool
-        Whether that is the whole fold; the score of a part is none.
-    """
-    if whole:
-        trial.fold_scores.append(float(result.score[index]))
-        trial.value = math.fsum(trial.scores) / len(trial.scores)
-    before, trial.bars_done = trial.bars_done, trial.bars_done + bars
-    trial.trades += int(result.trades[index])
-    trial.signals += int(result.signals[index])
-    trial.gross_profit += float(result.gross_profit[index])
-    trial.gross_loss += float(result.gross_loss[index])
-    trial.fees += float(result.fees[index])
-    trial.max_drawdown = max(trial.max_drawdown, float(result.max_drawdown[index]))
-    for name in ("turnover", "exposure"):
-        mean = (getattr(trial, name) * before + float(getattr(result, name)[index]) * bars) / trial.bars_done
-        setattr(trial, name, mean)
-    trial.blocked = trial.blocked + result.blocked[index]
-    trial.moments = trial.moments + result.moments[index]
-    both = (trial.trades_hash + result.trades_hash[index]).encode()
-    trial.trades_hash = hashlib.sha256(both).hexdigest()[:16]
+from engine.search.trial import Trial
 
 
 def running_value(objective: str, scores: list[float], bars: int, value: float, fold_bars: int) -> float:
@@ -83,13 +50,14 @@ def rerun(task: Task, trial: Trial) -> Trial:
         One that was run: ``fold_scores`` and ``bars_done`` say how far.
     """
     again = Trial(trial.number, trial.batch, trial.chosen, trial.config)
+    tally = Tally([again], [stop - start for start, stop in task.spans])
+    left = trial.bars_done
     for fold, (start, stop) in enumerate(task.spans):
-        if trial.fold_scores[fold : fold + 1] == [None]:
-            again.fold_scores.append(None)
-            continue
-        part = min(trial.bars_done - again.bars_done, stop - start)
+        part = 0 if trial.fold_scores[fold : fold + 1] == [None] else min(left, stop - start)
+        left -= part
         if part == stop - start:
-            add(again, task.evaluate([trial.config], start, stop), 0, part)
+            tally.add(fold, [again], task.evaluate([trial.config], start, stop))
+            tally.score([again])
         elif part > 0:
             seen: list[float] = []
 
@@ -99,7 +67,8 @@ def rerun(task: Task, trial: Trial) -> Trial:
 
             result = task.evaluate([trial.config], start, stop, Watch(part, look))
             again.value = running_value(task.objective, again.scores, part, seen[0], stop - start)
-            add(again, result, 0, part, whole=False)
+            tally.add(fold, [again], result, {again.number: part})
+    tally.close([again])
     return again
 
 
