@@ -73,11 +73,15 @@ def _not_positive(raw: RawBars, context: Context) -> tuple[Mask, Callable[[int],
 
 
 def _outside_range(raw: RawBars, context: Context) -> tuple[Mask, Callable[[int], str]]:
-    top, bottom = np.maximum(raw.open, raw.close), np.minimum(raw.open, raw.close)
-    slack = context.tick if context.tick > 0.0 else DEFAULT_TICK_RELATIVE * np.abs(top)
+    beyond = np.maximum(raw.open, raw.close)
     # Half a millionth of slack more, so that a bar off by exactly one tick is inside.
+    slack = (context.tick if context.tick > 0.0 else DEFAULT_TICK_RELATIVE * np.abs(beyond)) * (1 + 5e-7)
     with np.errstate(invalid="ignore"):  # inf - inf is E03's
-        bad = (top - raw.high > slack * (1 + 5e-7)) | (raw.low - bottom > slack * (1 + 5e-7))
+        beyond -= raw.high  # in place: fresh memory costs more than the sums
+        bad = beyond > slack
+        np.minimum(raw.open, raw.close, out=beyond)
+        np.subtract(raw.low, beyond, out=beyond)
+        bad |= beyond > slack
     return bad, lambda i: f"found {_values(raw, i)}; expected low <= open, close <= high"
 
 

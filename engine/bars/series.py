@@ -47,8 +47,10 @@ def typical_moves(close: Floats, at: Ints) -> Floats:
 
     NaN: none.
     """
-    move = np.abs(np.diff(np.log(close)))  # (T-1,): move[t-1] leads into bar t
     found = np.zeros(len(at))
+    if not len(at):
+        return found
+    move = np.abs(np.diff(np.log(close)))  # (T-1,): move[t-1] leads into bar t
     whole = at - 1 >= TYPICAL_BARS
     windows = sliding_window_view(move, TYPICAL_BARS) if len(move) >= TYPICAL_BARS else None
     chosen = np.flatnonzero(whole)
@@ -71,8 +73,10 @@ def jumps(bars: Bars, events: Sequence[Event]) -> tuple[Ints, Floats, Floats]:
 
     NaN: none.
     """
-    ratio = (bars.open[1:] + bars.dividend[1:]) / bars.close[:-1]
-    distance = np.abs(np.log(ratio))
+    ratio = bars.open[1:] + bars.dividend[1:]
+    ratio /= bars.close[:-1]
+    distance = np.log(ratio)
+    np.abs(distance, out=distance)
     at = np.flatnonzero(distance > GAP_FLOOR) + 1
     typical = typical_moves(bars.close, at)
     verified = np.array([e.ts // DAY_US for e in events if e.kind == "verified_move"], dtype=np.int64)

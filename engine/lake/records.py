@@ -65,9 +65,10 @@ def _hash_array(sha: hashlib._Hash, array: pa.Array) -> None:
         if not (pa.types.is_integer(array.type) or pa.types.is_floating(array.type)):
             array = array.cast(pa.int32() if pa.types.is_date32(array.type) else pa.int64())
         values = np.ascontiguousarray(array.to_numpy(zero_copy_only=False))
-        sha.update(
-            (np.where(np.isnan(values), np.nan, values) if values.dtype.kind == "f" else values).tobytes()
-        )
+        if values.dtype.kind == "f":
+            undefined = np.isnan(values)
+            values = np.where(undefined, np.nan, values) if undefined.any() else values
+        sha.update(values.data)
 
 
 def arrays_sha(arrays: Mapping[str, np.ndarray[Any, Any]]) -> str:
@@ -75,7 +76,7 @@ def arrays_sha(arrays: Mapping[str, np.ndarray[Any, Any]]) -> str:
     sha = hashlib.sha256()
     for name, array in arrays.items():
         sha.update(f"{name}|{array.dtype.str}|{array.shape}|".encode())
-        sha.update(np.ascontiguousarray(array).tobytes())
+        sha.update(np.ascontiguousarray(array).data)
     return sha.hexdigest()
 
 

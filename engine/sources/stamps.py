@@ -194,8 +194,9 @@ def stamps_to_utc(
             "seconds and milliseconds since 1970 are easily taken for each other",
             "declare the right file: {{date_format: ...}} for {key} in nightfold.yaml",
         )  # fmt: skip
-    ts = ts * scale
-    dates = pa.types.is_date(column.type) or (scale == 1 and not np.any(ts % DAY_US) and len(ts) > 1)
+    ts = ts if scale == 1 else ts * scale
+    midnights = scale == 1 and len(ts) > 1 and not ts[1] % DAY_US and not np.any(ts % DAY_US)
+    dates = pa.types.is_date(column.type) or midnights
     if frame != "1d" and dates:
         return StampProblem(
             "E08", "stamp without time of day", np.arange(len(ts), dtype=np.int64),
