@@ -1,10 +1,10 @@
 """A strategy of kind ``bars``: what it is told, what it may say, and what stops it."""
 
-import functools
 from dataclasses import replace
 
 import numpy as np
 import pytest
+from bar_functions import made
 
 from engine.bars.synthetic import make_bars
 from engine.features.table import FeatureSet
@@ -22,28 +22,12 @@ from engine.strategies import (
     Strategy,
     Units,
     atr,
-    bar_function,
     highest,
     price,
-    registry,
 )  # fmt: skip
 
 TICK = 0.01
 EXECUTION = Execution(tick=TICK, borrow_bps_year=50.0)
-compiled = functools.cache(bar_function)  # a compilation a function
-
-
-def made(bar, *, name="own", columns=(), state_size=0, parameters=None):
-    """Return a class as `strategy` would register it, without its name being taken."""
-    kind = {
-        "kind": "bars",
-        "bar": compiled(bar),
-        "state_size": state_size,
-        "parameters": parameters or {},
-    }
-    cls = type("Own", (Strategy,), {**kind, "columns": staticmethod(lambda p: list(columns)), "name": name})
-    registry._check_declaration(name, cls)
-    return cls
 
 
 @pytest.fixture(scope="module")

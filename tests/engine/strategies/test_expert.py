@@ -1,10 +1,10 @@
 """The function of a strategy of kind ``bars``: what stops it, and that it reads no later bar."""
 
-import functools
 from dataclasses import replace
 
 import numpy as np
 import pytest
+from bar_functions import made
 from numba import njit
 from numpy.lib.stride_tricks import as_strided
 
@@ -15,24 +15,10 @@ from engine.features.truncation import look_ahead
 from engine.simulation import Execution, run, sweep
 from engine.simulation.backtest import workspace_of
 from engine.simulation.expert import Expert
-from engine.strategies import Int, Strategy, bar_function, registry
+from engine.strategies import Int, registry
 
 TICK = 0.01
 EXECUTION = Execution(tick=TICK, borrow_bps_year=50.0)
-compiled = functools.cache(bar_function)  # a compilation a function
-
-
-def made(bar, *, name="own", columns=(), state_size=0, parameters=None):
-    """Return a class as `strategy` would register it, without its name being taken."""
-    kind = {
-        "kind": "bars",
-        "bar": compiled(bar),
-        "state_size": state_size,
-        "parameters": parameters or {},
-    }
-    cls = type("Own", (Strategy,), {**kind, "columns": staticmethod(lambda p: list(columns)), "name": name})
-    registry._check_declaration(name, cls)
-    return cls
 
 
 @pytest.fixture(scope="module")
