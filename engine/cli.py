@@ -57,13 +57,15 @@ def run(
 
 
 def _symbol_of(file: SettingsFile, keys: tuple[str, ...], study_id: str) -> tuple[str, ...]:
-    """Return the symbol of a study whose settings are those of now."""
+    """Return the symbol of a study whose settings are those of now; say where it cannot go on."""
     from engine.lake.publish import Lake
     from engine.stages import study
 
     lake = Lake(file.data_dir)
     found = study.find(lake, chosen(file, keys), study_id)
     study.refuse_other(lake, file.settings, found)
+    if note := study.time_limit_note(lake, found):
+        say(note)
     return (found.symbol,)
 
 

@@ -21,14 +21,15 @@ class Gaps:
     missing, longest : int
         Expected bars that are not there, and most of them in a row. Of calendar ``observed`` weekdays
         without any bar: its holidays are among them.
-    after : int
-        The bar before the longest gap, microseconds UTC; 0 where nothing is missing.
+    first, after : int
+        The bars before the first gap and before the longest, microseconds UTC; 0 where nothing is missing.
     unit : str
         What is counted.
     """
 
     missing: int
     longest: int
+    first: int
     after: int
     unit: str
 
@@ -88,9 +89,9 @@ def gaps(bars: Bars) -> Gaps:
     unit = unit_of(bars.calendar)
     missing = missing_between(bars.ts[:-1], bars.ts[1:], bars.frame, bars.calendar)
     if not missing.any():
-        return Gaps(0, 0, 0, unit)
-    at = int(np.argmax(missing))
-    return Gaps(int(missing.sum()), int(missing[at]), int(bars.ts[at]), unit)
+        return Gaps(0, 0, 0, 0, unit)
+    first, at = int(np.argmax(missing > 0)), int(np.argmax(missing))
+    return Gaps(int(missing.sum()), int(missing[at]), int(bars.ts[first]), int(bars.ts[at]), unit)
 
 
 def said(bars: Bars) -> str:
@@ -99,12 +100,14 @@ def said(bars: Bars) -> str:
     Returns
     -------
     str
-        Such as ``3 of 3270 expected bars missing, longest gap 2 bars after 2012-10-26``.
+        Such as ``3 of 3270 expected bars missing, first after 2001-09-10, longest gap 2 bars after
+        2012-10-26``; without the first where it is the longest, or where it would be a holiday.
     """
     found = gaps(bars)
     if not found.missing:
         return "no bar missing" if found.unit == "bars" else "a bar on every weekday"
     longest = f"longest gap {found.longest} {found.unit} after {iso(found.after)}"
     if found.unit == "bars":
-        return f"{found.missing} of {len(bars) + found.missing} expected bars missing, {longest}"
+        first = "" if found.first == found.after else f"first after {iso(found.first)}, "
+        return f"{found.missing} of {len(bars) + found.missing} expected bars missing, {first}{longest}"
     return f"{found.missing} weekdays without a bar, holidays among them, {longest}"

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable
 from pathlib import Path
 
 from engine.errors import LakeError
 from engine.lake.faults import crash_point
+
+_NO_LINKS = (errno.EXDEV, errno.EPERM, errno.ENOTSUP, errno.ENOSYS)
 
 
 def replace_atomically(
@@ -69,6 +72,30 @@ def replace_atomically(
         ) from error
 
 
+def link(path: Path, name: Path) -> None:
+    """Give a file a second name.
+
+    A copy would not do: which snapshots the warehouse's readers still need is known by the file they opened.
+
+    Raises
+    ------
+    LakeError
+        The two lie on different file systems, or theirs refuses hard links.
+    OSError
+        As ``os.link``, for any other reason.
+    """
+    try:
+        os.link(path, name)
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
+        raise LakeError(
+            f"{name} cannot be a hard link to {path}: {error.strerror}. Expected both on one file system "
+            "that has hard links, and the file to be this user's: mount the data folder as a whole, not its "
+            "lake/ or cache/, or set data_dir in nightfold.yaml to a folder on a local disk"
+        ) from error
+
+
 def link_generation(path: Path, folder: Path, keep: int, name: str) -> None:
     """Link a file that is about to be replaced into its history; the oldest beyond ``keep`` are dropped.
 
@@ -91,7 +118,7 @@ def link_generation(path: Path, folder: Path, keep: int, name: str) -> None:
     there = sorted(folder.glob("*.parquet"))
     if not there or not path.samefile(there[-1]):
         there.append(folder / f"{int(there[-1].stem) + 1 if there else 1:06d}.parquet")
-        os.link(path, there[-1])
+        link(path, there[-1])
         crash_point(f"{name}.after_link")
     for old in there[:-keep]:
         old.unlink()

@@ -2,7 +2,8 @@
 
 DuckDB opens a Parquet file more than once in a query. Where a file is replaced in between, it mixes the two:
 an error, and rarely a wrong count. So its views read links, made anew as a whole when a table has changed. A
-snapshot stays while a connection is open on the warehouse file that names it.
+snapshot stays while a connection is open on the warehouse file that names it, or while that file has another
+name: the warehouse itself, or one that a user wrote into.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from engine.errors import LakeError
+from engine.lake.files import link
 from engine.lake.schemas import TABLES
 
 KEEP = 3  # the newest, whoever reads them: a reader may have opened the file and not yet locked it
@@ -29,6 +31,34 @@ def folder_of(data_dir: Path) -> Path:
 def pattern(table: str) -> str:
     """Return which files of a table's folder are its rows."""
     return "*/*.parquet" if table == "trials" else "*.parquet"
+
+
+def require_links(data_dir: Path) -> None:
+    """Refuse to begin where the warehouse could not be made in the end: its links are tried on an empty file.
+
+    Raises
+    ------
+    LakeError
+        Lake, snapshots and data folder lie on different file systems, or the disk refuses.
+    """
+    places = (data_dir / "lake" / ".leases", folder_of(data_dir), data_dir)
+    names = [place / f".links.{os.getpid()}.tmp" for place in places]
+    try:
+        for name in names:
+            name.parent.mkdir(parents=True, exist_ok=True)
+            name.unlink(missing_ok=True)  # of a run that was killed
+        try:
+            names[0].touch()
+            link(names[0], names[1])
+            link(names[1], names[2])
+        finally:
+            for name in names:
+                name.unlink(missing_ok=True)
+    except OSError as error:
+        raise LakeError(
+            f"{error.filename} was not written: {error.strerror or error}. Nothing was begun. "
+            "Expected a writable disk with free space: free some, or set data_dir in nightfold.yaml"
+        ) from error
 
 
 def tables_of(folder: Path) -> dict[str, int]:
@@ -69,7 +99,7 @@ def take(data_dir: Path) -> Path:
     Raises
     ------
     LakeError
-        The disk refuses.
+        The disk refuses, or lake and snapshots lie on different ones.
     """
     there = snapshots(data_dir)
     final = folder_of(data_dir) / f"{int(there[-1].name) + 1 if there else 1:06d}"
@@ -78,14 +108,12 @@ def take(data_dir: Path) -> Path:
         shutil.rmtree(temporary, ignore_errors=True)  # of a run that was killed
         temporary.mkdir()
         for name in tables_of(data_dir / "lake"):
-            link = temporary / name
-            link.parent.mkdir(parents=True, exist_ok=True)
-            os.link(data_dir / "lake" / name, link)
+            (temporary / name).parent.mkdir(parents=True, exist_ok=True)
+            link(data_dir / "lake" / name, temporary / name)
         os.replace(temporary, final)
     except OSError as error:
         raise LakeError(
-            f"{final} was not made: {error.strerror or error}. Expected lake/ and cache/ on one writable "
-            "disk that has hard links and free space"
+            f"{final} was not made: {error.strerror or error}. Expected a writable disk with free space"
         ) from error
     return final
 
@@ -102,12 +130,16 @@ def is_open(path: Path, *, writing: bool = False) -> bool:
     return False
 
 
+def _has_another_name(path: Path) -> bool:
+    return path.exists() and path.stat().st_nlink > 1
+
+
 def sweep(data_dir: Path) -> None:
     """Remove old snapshots that nobody reads; the caller is `alone`."""
     for left in folder_of(data_dir).glob("*.tmp"):  # of a run that was killed
         shutil.rmtree(left, ignore_errors=True)
     for old in snapshots(data_dir)[:-KEEP]:
-        if not is_open(old / WAREHOUSE):
+        if not is_open(old / WAREHOUSE) and not _has_another_name(old / WAREHOUSE):
             gone = old.with_suffix(".tmp")  # a late reader finds no file, never some of them
             os.replace(old, gone)
             shutil.rmtree(gone, ignore_errors=True)

@@ -11,7 +11,7 @@ import duckdb
 import pyarrow as pa
 
 from engine.errors import LakeError
-from engine.lake.files import replace_atomically, write_text
+from engine.lake.files import link, replace_atomically, write_text
 from engine.lake.schemas import TABLES
 from engine.lake.snapshots import (
     WAREHOUSE,
@@ -107,7 +107,10 @@ def _set_aside(path: Path, tell: Callable[[str], None]) -> None:
     for suffix in ("", ".wal"):
         if Path(f"{path}{suffix}").exists():
             os.replace(f"{path}{suffix}", f"{aside}{suffix}")
-    tell(f"warehouse: somebody wrote into {path.name}; it is {aside.name} now, and {path.name} is made anew")
+    tell(
+        f"warehouse: somebody wrote into {path.name}; it is {aside.name} now, and {path.name} is made anew. "
+        f"The views of {aside.name} show the lake as it was, until you delete it"
+    )
 
 
 def refresh(data_dir: Path, tell: Callable[[str], None] = lambda text: None) -> Path:
@@ -142,7 +145,7 @@ def refresh(data_dir: Path, tell: Callable[[str], None] = lambda text: None) -> 
         inside, sql = snapshot / WAREHOUSE, _views(snapshot)
         _make(inside, sql)
         write_text(snapshot / "made", f"{_state(inside)}\n{sql}")
-        replace_atomically(path, lambda temporary: os.link(inside, temporary), name="warehouse")
+        replace_atomically(path, lambda temporary: link(inside, temporary), name="warehouse")
         sweep(data_dir)
     return path
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
+from engine.config import Instrument
 from engine.errors import LakeError
 from engine.lake.files import write_text
 from engine.lake.publish import Lake
@@ -139,6 +140,7 @@ def write_reports(
     asof_us: int | None,
     charts: bool = True,
     left_out: Mapping[str, Mapping[str, str]] | None = None,
+    instruments: Mapping[str, Instrument] | None = None,
     sample_symbols: Collection[str] = (),
     confidence: float = 0.95,
 ) -> Path:
@@ -158,6 +160,8 @@ def write_reports(
         Setting ``report.charts``; False writes tables only, and no script.
     left_out : mapping of str to mapping of str to str, optional
         Symbol to strategy to the reason (with both numbers of E17) why it has no result.
+    instruments : mapping of str to Instrument, optional
+        By symbol; their calendars say which bars are missing, which each page tells.
     sample_symbols : collection of str
         Symbols whose prices are the committed sample; their pages say what that sample is.
     confidence : float
@@ -179,9 +183,15 @@ def write_reports(
                 f"key {symbol!r} is not canonical (expected {KEY_PATTERN.pattern}); no page was written"
             )
     folder = lake.data_dir / "reports"
-    reasons = left_out or {}
+    reasons, known = left_out or {}, instruments or {}
     loaded = [
-        load(lake, symbol, problem=problems.get(symbol, ""), left_out=reasons.get(symbol))
+        load(
+            lake,
+            symbol,
+            problem=problems.get(symbol, ""),
+            left_out=reasons.get(symbol),
+            instrument=known.get(symbol),
+        )
         for symbol in symbols
     ]
     if charts:

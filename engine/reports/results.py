@@ -14,7 +14,10 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from engine.bars.gaps import gaps, said
+from engine.config import Instrument
 from engine.errors import LakeError
+from engine.lake.bars import read_bars
 from engine.lake.paths import ALL_SYMBOLS
 from engine.lake.publish import Lake
 
@@ -68,6 +71,8 @@ class SymbolResults:
         Strategy to the reason why this symbol has no result of it.
     finer : bool
         The backtests read finer bars, which exit `path` needs.
+    gaps : str
+        What the calendar expects and the bars lack, in words; empty where nothing is missing or known.
     """
 
     symbol: str
@@ -84,6 +89,7 @@ class SymbolResults:
     trades: pa.Table | None = None
     equity: pa.Table | None = None
     finer: bool = False
+    gaps: str = ""
 
     @property
     def strategies(self) -> list[str]:
@@ -221,6 +227,14 @@ class SymbolResults:
         return sorted(rows, key=lambda row: (row["entry_ts"], row["trade"]))
 
 
+def _gaps(lake: Lake, instrument: Instrument) -> str:
+    """Return the gaps of a symbol's bars as `nightfold status` says them; empty where there are none."""
+    if (lake.record("bars", instrument.key) or {}).get("frame") != instrument.frame:
+        return ""  # no bars yet, or those of a frame that the settings no longer name
+    bars = read_bars(lake, instrument)
+    return said(bars) if gaps(bars).missing else ""
+
+
 def _chosen(row: Row) -> bool:
     """Whether a row stands for the policy in use; a strategy without policies may leave it open."""
     return row["selected"] is not False
@@ -275,7 +289,12 @@ def parameters(row: Row | None) -> dict[str, Any]:
 
 
 def load(
-    lake: Lake, symbol: str, *, problem: str = "", left_out: Mapping[str, str] | None = None
+    lake: Lake,
+    symbol: str,
+    *,
+    problem: str = "",
+    left_out: Mapping[str, str] | None = None,
+    instrument: Instrument | None = None,
 ) -> SymbolResults:
     """Read one symbol's tables.
 
@@ -289,6 +308,8 @@ def load(
         Why the symbol failed, if it did; what an earlier run published is still read.
     left_out : mapping of str to str
         Strategy to the reason why this symbol has no result of it.
+    instrument : Instrument, optional
+        Whose calendar says which bars are missing.
 
     Returns
     -------
@@ -319,6 +340,7 @@ def load(
             bars=lake.read("bars", symbol, ["ts", "close"]),
             trades=lake.read("trades", symbol),
             equity=lake.read("equity", symbol),
+            gaps="" if instrument is None else _gaps(lake, instrument),
         )
     except LakeError as error:
         return SymbolResults(symbol=symbol, problem=problem or str(error), left_out=left_out or {})

@@ -195,6 +195,7 @@ def symbol_page(
         tag("h1", f"{symbol}: what each strategy would do at the next open"),
         paragraph(tag("span", PAPER_ONLY, class_="paper"), kind="lead"),
         paragraph(facts, kind="sub"),
+        paragraph(f"Bars: {results.gaps}.", kind="sub") if results.gaps else None,
         failures([results]),
         old_prices_banner([results], asof_us),
         tag("nav", *(tag("a", label, href=f"#{anchor}") for anchor, label in links), aria_label="Sections"),

@@ -10,6 +10,7 @@ from typing import Any
 
 from engine.bars.model import iso
 from engine.config import Settings, plain
+from engine.errors import LakeError
 from engine.lake import warehouse
 from engine.lake.files import write_text
 from engine.lake.paths import ALL_SYMBOLS
@@ -96,6 +97,7 @@ def write_report(
         asof_us=asof,
         charts=settings.report.charts,
         left_out={symbol: left_out(lake, symbol, settings) for symbol in symbols},
+        instruments={symbol: settings.instrument(symbol) for symbol in symbols},
         sample_symbols=[symbol for symbol in symbols if settings.instrument(symbol).source == "sample"],
         confidence=settings.promotion.confidence,
     )
@@ -119,7 +121,10 @@ def _report_if_new(
 
 def left_out(lake: Lake, symbol: str, settings: Settings) -> dict[str, str]:
     """Return the strategies that a symbol has too few bars for, with both numbers."""
-    rows = lake.read("bars", symbol, columns=["symbol"])
+    try:
+        rows = lake.read("bars", symbol, columns=["symbol"])
+    except LakeError:  # a torn file; the symbol's page says so
+        rows = None
     if rows is None:
         return {}
     needs = {entry.label: bars_needed(entry.folds, purge_of(entry)) for entry in settings.entries(symbol)}

@@ -14,6 +14,7 @@ from engine.lake import warehouse
 from engine.lake.leases import lease, slot
 from engine.lake.paths import ALL_SYMBOLS
 from engine.lake.publish import Lake
+from engine.lake.snapshots import require_links
 from engine.lake.space import refuse_full
 from engine.stages._backtests import backtests
 from engine.stages._features import features
@@ -49,9 +50,10 @@ def holding(lake: Lake, symbol: str, settings: Settings, cpus: int, progress: Pr
     AlreadyRunning
         Another live process holds the symbol.
     LakeError
-        The disk has too little room left.
+        The disk has too little room left, or the data folder lies on several.
     """
     refuse_full(lake.data_dir)
+    require_links(lake.data_dir)
     count = settings.workers.max_concurrent or cpus
     with (
         lease(lake.data_dir, symbol),

@@ -9,7 +9,7 @@ from engine.errors import ConfigError, MissingExtra, require
 from engine.features.table import parse
 from engine.forecasts import backends
 from engine.forecasts.training import history_needed
-from engine.search.levels.api import check_solver
+from engine.search.levels.api import check_solver, require_finer
 from engine.search.rules_fit import objective_of, refuse_report
 from engine.search.sampling import grid_size
 from engine.search.space import make_space
@@ -57,6 +57,9 @@ def preflight(file: SettingsFile) -> None:
             if levels.solver != settings.levels.solver:
                 with attempt(*place, "levels", "solver"):
                     check_solver(levels.solver)
+            if strategy.kind == "levels":
+                with attempt(*_where(file, place, "levels", "solver")):
+                    require_finer(levels.solver, levels.policies, _read_finer(settings, entry))
             if strategy.kind == "bars":
                 compile_bar(strategy)
             served = backends.levels_of(settings.forecasts)
@@ -132,6 +135,15 @@ class _Attempt:
 def _where(file: SettingsFile, entry: tuple[str | int, ...], *key: str) -> tuple[str | int, ...]:
     """Return where a key of an entry's sections stands: in the entry, else in the file's section."""
     return (*entry, *key) if (*entry, *key) in file.places or key not in file.places else key
+
+
+def _read_finer(settings: Settings, entry: Strategy) -> list[str]:
+    """Return the symbols of an entry that are made from finer bars."""
+    return [
+        key
+        for key, options in settings.symbols.items()
+        if options.base_frame is not None and (entry.symbols is None or key in entry.symbols)
+    ]
 
 
 def _check_report(entry: Strategy, strategy: StrategyClass) -> None:

@@ -163,6 +163,20 @@ def refuse_other(lake: Lake, settings: Settings, study: Study) -> None:
         )
 
 
+def time_limit_note(lake: Lake, study: Study) -> str:
+    """Return what to do about a study that its time limit ended, an empty text for any other."""
+    for table in ("folds", "nightly"):
+        for row in rows_of(lake.read(table, study.symbol)):
+            ended = row.get("ended") or ""
+            if row["study_id"] == study.study_id and ended.startswith("search.timeout"):
+                return (
+                    f"study {study.study_id} of {study.symbol} {study.strategy} has ended by its time limit "
+                    f"({ended}) and does not go on: the limit is part of it. Raise search.timeout in the "
+                    "settings and run without --study: the new study begins with the same trials"
+                )
+    return ""
+
+
 def reproduce(lake: Lake, settings: Settings, name: str) -> tuple[list[str], bool]:
     """Run one trial of the ledger again, alone.
 

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from engine.bars.model import Floats, Ints
-from engine.errors import LevelsInputError
+from engine.errors import ConfigError, LevelsInputError
 from engine.forecasts.devices import choose_device
 from engine.search.levels import backends
 from engine.search.levels.exact import BOUNDS, Bounds, LevelsSolution, job_key, solve
@@ -113,6 +113,23 @@ class _Found(NamedTuple):
 def uses_torch(name: str) -> bool:
     """Say whether a solver computes on torch, so that the device matters to it."""
     return name.split(":")[0] in ("exact-torch", "grid-gemm", "de-torch", "evox")
+
+
+def require_finer(solver: str, policies: Sequence[str], symbols: Sequence[str]) -> None:
+    """Refuse exit `path` of symbols read in a finer frame to a solver that cannot read finer bars.
+
+    Raises
+    ------
+    ConfigError
+        Names the symbols, and the settings that mend it.
+    """
+    if "path" in policies and symbols and not backends.get(solver).finer:
+        can = ", ".join(name for name, known in backends.SOLVERS.items() if known.finer)
+        raise ConfigError(
+            f"levels.solver {solver} cannot read finer bars, which exit path needs of symbols with a "
+            f"base_frame ({', '.join(symbols)}). Set levels.solver to one that can ({can}), or "
+            "levels.policies without path"
+        )
 
 
 def check_solver(name: str) -> None:

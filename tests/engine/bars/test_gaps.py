@@ -22,7 +22,13 @@ def test_the_missing_bars_and_the_longest_gap_are_counted():
     bars = without(gapless(1, 100, "1h"), 5, 20, 21, 22, 60)
     found = gaps(bars)
     assert (found.missing, found.longest, found.after, found.unit) == (5, 3, int(bars.ts[18]), "bars")
-    assert said(bars) == "5 of 100 expected bars missing, longest gap 3 bars after 2024-01-01T19:00:00"
+    assert found.first == int(bars.ts[4])
+    assert said(bars) == (
+        "5 of 100 expected bars missing, first after 2024-01-01T04:00:00, longest gap 3 bars after "
+        "2024-01-01T19:00:00"
+    )
+    alone = without(gapless(1, 100, "1h"), 20)  # the first is the longest
+    assert said(alone) == "1 of 100 expected bars missing, longest gap 1 bars after 2024-01-01T19:00:00"
     assert said(gapless(1, 100, "1h")) == "no bar missing"
     assert said(gapless(1, 1, "1h")) == "no bar missing"
 

@@ -65,6 +65,24 @@ def test_run_goes_on_with_a_study_of_the_same_settings(done):
     assert "AAA optimizations unchanged" in result.stdout and "BBB" not in result.stdout
 
 
+def test_run_says_that_a_study_ended_by_its_time_limit_does_not_go_on(done):
+    first, other = studies(done)[:2]
+    folds = done.data / "lake" / "folds" / "AAA.parquet"
+    table = pq.read_table(folds)
+    ended = {first: "search.timeout 1s after 2 trials", other: "space exhausted"}
+    rows = [{**row, "ended": ended.get(row["study_id"], "")} for row in table.to_pylist()]
+    pq.write_table(pa.Table.from_pylist(rows, schema=table.schema), folds)
+    said = (
+        f"study {first} of AAA trend has ended by its time limit (search.timeout 1s after 2 trials) and does "
+        "not go on: the limit is part of it. Raise search.timeout in the settings and run without --study: "
+        "the new study begins with the same trials\n"
+    )
+    result = done("run", "--study", first, "--stage", "optimizations")
+    assert result.exit_code == 0, result.stderr
+    assert result.stdout.startswith(said)
+    assert "time limit" not in done("run", "--study", other, "--stage", "optimizations").stdout
+
+
 def test_run_refuses_a_study_whose_settings_differ_and_says_how(done):
     before = done.lake_files()
     done.edit("max_trials: 2", "max_trials: 4")

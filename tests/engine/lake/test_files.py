@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from engine.errors import LakeError
-from engine.lake.files import replace_atomically, write_bytes, write_text
+from engine.lake.files import link, replace_atomically, write_bytes, write_text
 
 
 def left(folder):
@@ -139,3 +139,21 @@ def test_a_writer_killed_at_any_moment_leaves_a_whole_file(tmp_path):
         lines = path.read_text().splitlines()
         assert len(lines) == 20_000 and len(set(lines)) == 1
     assert all(name.endswith(".tmp") for name in left(tmp_path) if name != "a.txt")
+
+
+@pytest.mark.parametrize("code", [errno.EXDEV, errno.EPERM, errno.ENOTSUP])
+def test_a_link_that_the_file_system_refuses_names_both_paths_and_the_remedy(tmp_path, monkeypatch, code):
+    def refuse(path, name):
+        raise OSError(code, os.strerror(code), str(path), None, str(name))
+
+    monkeypatch.setattr("engine.lake.files.os.link", refuse)
+    with pytest.raises(LakeError) as caught:
+        link(tmp_path / "lake" / "a", tmp_path / "cache" / "b")
+    text, cannot = str(caught.value), f"{tmp_path}/cache/b cannot be a hard link to {tmp_path}/lake/a"
+    assert text.startswith(f"{cannot}: {os.strerror(code)}. ")
+    assert "mount the data folder as a whole" in text and "set data_dir in nightfold.yaml" in text
+
+
+def test_a_link_that_fails_otherwise_stays_an_error_of_the_disk(tmp_path):
+    with pytest.raises(FileNotFoundError):
+        link(tmp_path / "absent", tmp_path / "b")

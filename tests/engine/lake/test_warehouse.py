@@ -348,8 +348,8 @@ def test_what_a_user_wrote_into_the_warehouse_is_kept_and_costs_nobody_anything(
     refresh(lake.data_dir, told.append)
     aside = path.with_name("warehouse.user-1.duckdb")
     assert told == [
-        f"warehouse: somebody wrote into warehouse.duckdb; it is {aside.name} now, "
-        "and warehouse.duckdb is made anew"
+        f"warehouse: somebody wrote into warehouse.duckdb; it is {aside.name} now, and warehouse.duckdb is "
+        f"made anew. The views of {aside.name} show the lake as it was, until you delete it"
     ]
     assert not path.with_name("warehouse.duckdb.wal").exists()
     with duckdb.connect(str(path), read_only=True) as fresh:

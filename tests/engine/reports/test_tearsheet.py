@@ -39,6 +39,15 @@ def page(results):
     return show(results)
 
 
+def test_missing_bars_are_told_beside_the_age_of_the_prices_and_only_there(results):
+    text = "2 of 600 expected bars missing, longest gap 2 bars after 2024-01-01"
+    page = plain(show(replace(results, gaps=text), charts=False))
+    assert f"Bars: {text}." in page
+    assert page.index("prices go to") < page.index(text) < page.index("Stands for")
+    assert "missing" not in plain(show(results, charts=False)).split("Stands for")[0]
+    assert HOSTILE not in show(replace(results, gaps=HOSTILE), charts=False)
+
+
 def test_parts_stand_in_order(page):
     anchors = re.findall(r'<section [^>]*?id="([^"]+)"', page)
     assert anchors[:3] == ["orders", "champions", "results"]

@@ -185,6 +185,32 @@ def test_every_solver_of_the_base_install_passes(check, solver):
     check(HEAD + f"levels: {{solver: {solver}}}\n")
 
 
+FINER = (
+    "symbols:\n  ALFA: {source: files, calendar: 24/7, frame: 1d, base_frame: 1h}\n  BETA: {source: files}\n"
+)
+
+
+@pytest.mark.parametrize("solver", ["exact-torch", "grid-gemm", "de-torch"])
+def test_a_solver_that_cannot_read_finer_bars_is_refused_where_exit_path_needs_them(check, solver):
+    entry = "strategies:\n  - strategy: levels_always_on\n    levels: {solver: %s%s}\n"
+    message = (
+        rf"nightfold\.yaml:6:14: levels\.solver {solver} cannot read finer bars, which exit path needs of "
+        r"symbols with a base_frame \(ALFA\)\. Set levels\.solver to one that can \(exact, de-numba, "
+        r".*optuna.*\), or levels\.policies without path"
+    )
+    with pytest.raises(ConfigError, match=message) as caught:
+        check(FINER + entry % (solver, ""))
+    told = str(caught.value).split("one that can (")[1].split(")")[0].split(", ")
+    assert {"exact", "botorch"} <= set(told) and not {solver, "exact-torch", "evox"} & set(told)
+    with pytest.raises(ConfigError, match=message.replace("6:14", "4:10")):
+        check(FINER + f"levels: {{solver: {solver}}}\nstrategies: [{{strategy: levels_always_on}}]\n")
+    check(FINER + entry % (solver, ", policies: [close]"))
+    check(FINER + (entry % (solver, "")).replace("always_on\n", "always_on\n    symbols: [BETA]\n"))
+    check(FINER + entry % ("de-numba", ""))
+    check(FINER + f"levels: {{solver: {solver}}}\n" + TREND)
+    check(FINER.replace(", base_frame: 1h", "") + entry % (solver, ""))
+
+
 def test_all_mistakes_are_told_at_once_each_once(check):
     with pytest.raises(ConfigError) as caught:
         check(

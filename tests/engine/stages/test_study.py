@@ -88,6 +88,31 @@ def test_a_time_limit_ends_studies_after_a_whole_batch_and_is_recorded(fits):
     assert late.rows("folds")[0]["study_id"] != rows[0]["study_id"]  # the limit is part of the study
 
 
+def test_a_higher_time_limit_makes_a_new_study_that_begins_with_the_same_trials(fits):
+    """As the line says that `run --study` prints of a study that its limit has ended."""
+    seconds = iter(range(10**6))
+    short = fits("short", {"timeout": "1s"}, clock=lambda: float(next(seconds)))
+    free = fits("free", {})
+
+    def by_window(bench):
+        found = {}
+        for row in _sorted(bench.rows("trials")):
+            plain = {k: v for k, v in row.items() if k not in ("study_id", "config_hash", "config")}
+            found.setdefault((row["strategy"], row["fold"]), []).append(plain)
+        return found
+
+    cut, whole = by_window(short), by_window(free)
+    assert cut.keys() == whole.keys()
+    for window, rows in cut.items():
+        assert rows == whole[window][: len(rows)] and len(rows) < len(whole[window])
+    one = study.find(short.lake, [SYMBOL], short.rows("folds")[0]["study_id"])
+    assert "search.timeout 1s after 10 trials" in study.time_limit_note(short.lake, one)
+    again = optimizations(short.lake, SYMBOL, short.settings, short.said.append, clock=lambda: 0.0)
+    assert again.unchanged  # it does not go on
+    one = study.find(free.lake, [SYMBOL], free.rows("folds")[0]["study_id"])
+    assert study.time_limit_note(free.lake, one) == ""
+
+
 def test_a_time_limit_without_a_clock_is_an_error_not_no_limit(fits):
     message = r"search\.timeout is set, but no clock was given"
     with pytest.raises(SearchError, match=message):
