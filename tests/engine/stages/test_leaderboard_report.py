@@ -79,5 +79,5 @@ def test_a_torn_file_of_bars_is_told_on_its_page_and_stops_no_report(early):
     path = early.data_dir / "lake" / "bars" / "ALFA.parquet"
     path.write_bytes(path.read_bytes()[:-20])
     first = _leaderboard.write_report(early.lake, early.settings, asof=None).read_text()
-    for said in (first, (early.data_dir / "reports" / "ALFA.html").read_text()):
-        assert "lake/bars/ALFA.parquet" in said and "nightfold doctor" in said
+    for text in (first, (early.data_dir / "reports" / "ALFA.html").read_text()):
+        assert "lake/bars/ALFA.parquet" in text and "nightfold doctor" in text
