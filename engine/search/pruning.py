@@ -22,7 +22,7 @@ MIN_FOLDS, MIN_BARS, MIN_BATCH = 3, 300, 9
 LARGE_BATCH = 64  # a smaller one is cut less sharply at first, and runs no probes
 PROBES, MOST_PROBES = 8, 32  # trials run on all inner folds to learn the order of the folds
 SHRINKAGE = 0.5  # of the probes' covariances towards 0; so few trials say little about 32 folds
-RACE_FOLDS, RACE_T = 5, -1.5
+RACE_FOLDS, RACE_SHARE, RACE_T = 5, 0.25, -2.0  # at -1.5, so many looks lost the best in a fifth of sweeps
 
 
 def rungs(inner_folds: int, fold_bars: int, batch: int) -> list[int]:
@@ -160,11 +160,11 @@ def loses_race(scores: Sequence[float], incumbent: Sequence[float]) -> bool:
     Returns
     -------
     bool
-        After 5 folds: mean(d) / (sd(d, ddof 1) / sqrt(k)) < -1.5 for d = trial - incumbent; with
-        sd = 0 whether mean(d) < 0. NaN: loses.
+        After 5 folds and a quarter of them: mean(d) / (sd(d, ddof 1) / sqrt(k)) < -2 for
+        d = trial - incumbent; with sd = 0 whether mean(d) < 0. NaN: loses.
     """
     k = len(scores)
-    if k < RACE_FOLDS:
+    if k < max(RACE_FOLDS, RACE_SHARE * len(incumbent)):
         return False
     gaps = [a - b for a, b in zip(scores, incumbent, strict=False)]
     mean = math.fsum(gaps) / k

@@ -137,6 +137,7 @@ def test_the_order_is_learned_from_the_first_trials_that_ran_on_all_folds():
         ([1, 1, 1, 1, 1], False),
         ([-1, -2, -1, -2, -1], True),  # mean -1.4, t -5.7
         ([-3, 2, -3, 2, 1], False),  # mean -.2, t -.2
+        ([-3, -4, 1, -2, 0], False),  # mean -1.6, t -1.7
         ([math.nan, 1, 1, 1, 1], True),
     ],
 )
@@ -144,3 +145,8 @@ def test_a_race_is_lost_where_a_trial_lies_surely_behind(gaps, out):
     incumbent = [5.0, -2.0, 1.0, 0.5, 3.0, 4.0, 4.0, 4.0]
     scores = [a + gap for a, gap in zip(incumbent, gaps, strict=False)]
     assert loses_race(scores, incumbent) == out
+
+
+def test_a_race_of_many_folds_begins_after_a_quarter_of_them():
+    for k in range(5, 12):
+        assert loses_race([-1.0] * k, [0.0] * 32) == (k >= 8)
