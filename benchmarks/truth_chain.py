@@ -87,7 +87,8 @@ def _decided(lake: Lake, symbol: str, settings: Settings) -> dict:
     smallest = 1.0
     for name, row in newest.items():
         told = json.loads(row["evidence"])
-        if told["p"] is not None:
+        barred = "forecasts.allow_losing_forecasts" in row["reasons"]  # at any confidence
+        if told["p"] is not None and not barred:
             item = Evidence(**{key: told[key] for key in Evidence.__dataclass_fields__})
             if judge(item, limits[name].model_copy(update={"confidence": 0.0})).qualified:
                 smallest = min(smallest, item.p)

@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from engine import cli_lake  # noqa: F401  (importing it adds its commands)
+from engine.cli_backtest import named_values, print_single
 from engine.cli_base import chosen, clock_of, cpus, guarded, main, open_settings, say
 from engine.config_file import SettingsFile
 from engine.errors import AlreadyRunning, ConfigError, NightfoldError, closest
@@ -249,15 +250,53 @@ def export(context: click.Context, keys: tuple[str, ...], output: Path | None, s
 
 
 @main.command()
+@click.argument("key", required=False)
+@click.argument("strategy", required=False)
 @click.option(
-    "--trial", required=True, metavar="STUDY/NUMBER", help="The trial; studies: nightfold status KEY."
+    "--set",
+    "given",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="A parameter; others have the settings' fixed value, else the default.",
 )
+@click.option(
+    "--range",
+    "span",
+    metavar="A..B",
+    help="Dates UTC, B not included; indicators read the bars before. Default: all.",
+)
+@click.option("--trial", metavar="STUDY/NUMBER", help="Run this trial again; studies: nightfold status KEY.")
 @click.pass_context
 @guarded
-def backtest(context: click.Context, trial: str) -> None:
-    """Run a trial of the ledger again, alone, and say whether it is equal bit for bit; nothing is stored."""
+def backtest(
+    context: click.Context,
+    key: str | None,
+    strategy: str | None,
+    given: tuple[str, ...],
+    span: str | None,
+    trial: str | None,
+) -> None:
+    """Run STRATEGY on KEY once with stated parameters, or a trial of the ledger again; stores nothing.
+
+    Such a trial runs alone, and it is said whether it is equal bit for bit.
+    """
+    other = key is not None or bool(given) or span is not None
+    if (trial is None and strategy is None) or (trial is not None and other):
+        raise click.UsageError(
+            "expected nightfold backtest KEY STRATEGY [--set NAME=VALUE]... [--range A..B], "
+            "or nightfold backtest --trial STUDY/NUMBER"
+        )
+    chosen_values = named_values(given)
     file = open_settings(context)
     from engine.lake.publish import Lake
+
+    if trial is None:
+        from engine.stages.single import single_run
+
+        symbol = chosen(file, [key or ""])[0]
+        done = single_run(Lake(file.data_dir), file.settings, symbol, strategy or "", chosen_values, span)
+        print_single(done)
+        return
     from engine.stages import study
 
     said, equal = study.reproduce(Lake(file.data_dir), file.settings, trial)

@@ -19,7 +19,8 @@ LAYERS = [
     {"errors", "symbol_keys"}, {"config_yaml", "config_data"}, {"config_sections", "config_studies"},
     {"config"}, {"config_file"}, {"bars"}, {"sources"}, {"lake"}, {"features"}, {"forecasts"}, {"strategies"},
     {"simulation"}, {"search"},
-    {"validation"}, {"reports"}, {"stages"}, {"kernel_cache"}, {"cli_base"}, {"cli_lake"}, {"cli"},
+    {"validation"}, {"reports"}, {"stages"}, {"kernel_cache"}, {"cli_base"}, {"cli_lake", "cli_backtest"},
+    {"cli"},
 ]  # fmt: skip
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
 HEAVY = {"dagster", "torch", "optuna", "nevergrad", "numba", "pandas"}
@@ -206,6 +207,17 @@ def test_no_module_waits_or_looks_at_a_clock_but_to_wait_for_a_lock_or_a_network
         "engine.stages.chain",
         "engine.sources.patience",
     }
+
+
+def test_a_search_starts_no_threads_and_processes_only_for_whole_studies():
+    users = {
+        name
+        for name, path in MODULES.items()
+        for _, target, _ in imports(path)
+        if target.split(".")[0] in ("threading", "concurrent", "multiprocessing")
+    }
+    assert {name for name in users if name.startswith("engine.search")} == set()
+    assert "engine.stages._studies" in users
 
 
 EXAMPLES = [name for name, path in MODULES.items() if ">>>" in path.read_text()]

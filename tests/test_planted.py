@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+import types
 from pathlib import Path
 
 import numpy as np
@@ -166,6 +167,22 @@ def test_the_other_nights_decide_nothing():
     assert decided[:4] == 4 * decided[:1] and decided[4:] == 4 * decided[4:5]
     assert [decided[0], decided[4]] == [{n: look[n] for n in ("champion", "p")} for look in some]
     assert decided[0]["p"] != decided[4]["p"] < 1.0  # the fold that closed at 670 bars was looked at
+
+
+def test_the_curve_counts_no_symbol_whose_forecasts_bar_it_at_any_confidence(monkeypatch):
+    settings = truth_chain.settings_of("NULL0", truth.ZERO)
+    found = {
+        "strategy": "levels_always_on", "settings_hash": "a", "bars": 1000, "trades": 90, "last_bar": 0,
+        "net_bps": 2.0, "excess_bps": 2.0, "t": 4.0, "p": 0.001, "looked": 3,
+    }  # fmt: skip
+    row = {"symbol": "NULL0", "strategy": found["strategy"], "evidence": json.dumps(found), "in_force": False}
+    reasons = ["", "the model's highs lose to its baselines (forecasts.allow_losing_forecasts)"]
+    ps = []
+    for why in reasons:
+        monkeypatch.setattr(truth_chain, "rows_of", lambda table, why=why: [{**row, "reasons": why}])
+        lake = types.SimpleNamespace(read=lambda *names: None)
+        ps.append(truth_chain._decided(lake, "NULL0", settings)["p"])
+    assert ps == [0.001, 1.0]
 
 
 def _finished(cache, job, *ps, champion=""):

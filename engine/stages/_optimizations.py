@@ -14,6 +14,7 @@ from engine.search.fit import Clock, Fit, Fitter
 from engine.search.folds import Fold, bars_needed, nightly_window, walk_forward
 from engine.search.levels_fit import LevelsFitter
 from engine.search.rules_fit import RulesFitter
+from engine.search.study import SAVE_BARS
 from engine.search.trial import Trial
 from engine.stages._studies import Job, Window, fit_in_processes
 from engine.stages._trials import TONIGHT, TrialLedger, old_nights
@@ -135,7 +136,7 @@ class _Work:
         self.ledger = TrialLedger(lake, bars, record)
         self.folds: list[dict[str, Any]] = []
         self.nightly = rows_of(lake.read("nightly", symbol))
-        self.fits_new = self.pruned = 0
+        self.fits_new = self.pruned = self._unpublished = 0
         self._label_of = forecast_label(lake, symbol)
         known: dict[str, dict[str, dict[str, Any]]] = {}  # study_id -> policy -> fit
         for row in [*rows_of(lake.read("folds", symbol)), *self.nightly]:
@@ -210,12 +211,20 @@ class _Work:
             self.fits_new += 1
             if fits[0].trials:
                 self.pruned += fits[0].n_pruned
-                self.ledger.add(fits[0].trials, self._trial_columns(entry, fitter, window), window.stop)
+                self._keep(fits[0].trials, self._trial_columns(entry, fitter, window), window.stop)
                 progress(
                     f"{self.symbol} optimizations {window.label} tried {fits[0].n_trials} "
                     f"pruned {fits[0].n_pruned} best {fits[0].in_sample:.2f}"
                 )
             self._known[study_id] = [_fit_columns(fit, study_id) for fit in fits]
+
+    def _keep(self, trials: Sequence[Trial], common: Mapping[str, Any], train_to: int) -> None:
+        """Add a finished study to the ledger; what is worth some ten seconds of work is published at once."""
+        self.ledger.add(trials, common, train_to)
+        self._unpublished += sum(trial.bars_done for trial in trials)
+        if self._unpublished >= SAVE_BARS:
+            self.ledger.publish()
+            self._unpublished = 0
 
     def _fit_here(self, entry: Strategy, fitter: Fitter, job: Job, progress: Progress) -> list[Fit]:
         """Fit one window in this process; a long study is saved on its way."""

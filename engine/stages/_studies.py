@@ -5,7 +5,7 @@ Each worker runs whole studies, so their trials are those of a run in one proces
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import get_context
@@ -36,8 +36,8 @@ class Job(NamedTuple):
 
 def fit_in_processes(
     fitter: Fitter, jobs: Sequence[Job], workers: int, data_dir: Path, clock: Clock | None = None
-) -> list[list[Fit]]:
-    """Fit windows, ``workers`` at a time; return the fits in the order of the jobs.
+) -> Iterator[list[Fit]]:
+    """Fit windows, ``workers`` at a time; yield the fits in the order of the jobs, each once it is there.
 
     Workers load the owner's strategies of the data folder. One that dies costs the studies it was
     running, which are run once more.
@@ -48,6 +48,7 @@ def fit_in_processes(
         A study killed its worker twice.
     """
     done: dict[int, list[Fit]] = {}
+    given = 0  # a fit that is ready waits for those before it
     for attempt in (1, 2):
         left = [number for number in range(len(jobs)) if number not in done]
         if not left:
@@ -55,7 +56,7 @@ def fit_in_processes(
         pool = ProcessPoolExecutor(
             min(workers, len(left)), get_context("spawn"), initializer=user.load, initargs=(data_dir,)
         )
-        with pool:
+        try:
             running = {number: pool.submit(_fit, fitter, jobs[number], clock) for number in left}
             for number, future in running.items():
                 try:
@@ -67,7 +68,11 @@ def fit_in_processes(
                             "as when memory runs out (then lower search.max_concurrent) or where a file of "
                             "the data folder's strategies was broken meanwhile (nightfold check names it)"
                         ) from None
-    return [done[number] for number in range(len(jobs))]
+                while given in done:
+                    yield done[given]
+                    given += 1
+        finally:  # also where the one who asks is interrupted: what has not begun is left
+            pool.shutdown(cancel_futures=True)
 
 
 def _fit(fitter: Fitter, job: Job, clock: Clock | None = None) -> list[Fit]:

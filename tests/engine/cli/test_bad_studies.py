@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from engine.sources import loading
+from engine.stages import _prices, examine
 
 HEAD = "data_dir: store\nsymbols: {AAA: {source: files}}\n"
 TREND = "strategies:\n  - strategy: trend\n"  # lines 3 and 4
@@ -75,10 +75,16 @@ def refused(project, tmp_path, monkeypatch):
         assert [path.name for path in tmp_path.iterdir()] == ["nightfold.yaml"]
         return result.stderr
 
-    for name in ("load", "fetch"):
-        if hasattr(loading, name):
-            monkeypatch.setattr(loading, name, opened)
+    for module in (_prices, examine):
+        monkeypatch.setattr(module, "load", opened)
     return run
+
+
+def test_a_sound_entry_does_open_its_data(project, tmp_path, monkeypatch, refused):
+    """Without it the guard of the others could watch a door that nobody uses."""
+    one = project(tmp_path)
+    one.settings.write_text(HEAD + TREND)
+    assert "AssertionError: data was opened" in one("run").output
 
 
 def test_the_table_is_long_enough():

@@ -47,6 +47,7 @@ def test_every_trial_is_in_the_file_in_its_order(loaded, trials):
         assert told.distributions == SPACE.distributions()
         assert told.value == (trial.value if trial.state == "COMPLETE" else None)
         assert told.intermediate_values == trial.steps()
+        assert told.intermediate_values[max(told.intermediate_values)] == trial.value  # one scale
     assert {t.state.name for t in loaded.trials} == {"COMPLETE", "PRUNED"}
 
 

@@ -4,7 +4,7 @@ import pytest
 from landscape import Landscape, hill, key_of
 
 from engine.config_sections import Leaf, Search
-from engine.errors import SearchError, SimulationError
+from engine.errors import LakeError, SearchError, SimulationError
 from engine.search.inert import inert_parameters
 from engine.search.ledger import from_rows, to_rows
 from engine.search.space import Space
@@ -72,6 +72,16 @@ def test_an_error_that_no_trial_shows_alone_is_not_swallowed():
 
     with pytest.raises(SimulationError, match="only together"):
         Batchwise().run(SEARCH)
+
+
+def test_a_ledger_that_cannot_be_written_ends_the_study():
+    """A refused save is no trial's failure: neither counted as pruned nor passed over."""
+
+    def full(trials):
+        raise LakeError("no space left on the disk")
+
+    with pytest.raises(LakeError, match="no space left on the disk"):
+        Landscape().run(SEARCH, save=full, save_bars=1)
 
 
 def test_a_study_out_of_time_ends_after_a_whole_batch():

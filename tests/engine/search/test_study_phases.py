@@ -4,6 +4,7 @@ import pytest
 from landscape import SPANS, Landscape, hill, key_of
 
 from engine.config_sections import Constraints, Leaf, Search
+from engine.search.ledger import from_rows, to_rows
 from engine.search.space import Space
 from engine.search.trial import best_of
 
@@ -145,11 +146,48 @@ def test_a_study_that_was_killed_goes_on_to_the_same_end(search):
         )
 
 
+SMALL = Space(
+    {"x": Leaf(type="int", low=40, high=96, step=8), "y": Leaf(type="int", low=0, high=90, step=10)}, {}
+)
+BY_NAME = [
+    Search(screen=32, max_trials=32, batch=16),
+    Search(screen=0, max_trials=48, batch=16, sampler="random"),
+    Search(max_trials=80, batch=16, sampler="grid"),
+]
+
+
+@pytest.mark.parametrize("search", BY_NAME, ids=lambda s: s.sampler)
+def test_from_the_rows_of_its_ledger_a_study_with_constraints_and_pruned_trials_goes_on(search):
+    """What is read back is all that a killed study has: constraints, pruned steps and scores among it."""
+    made = dict(trades=lambda c, s: 1 + c["x"] % 5, drawdown=lambda c, s: c["y"] / 100)
+    asked = dict(limits=Constraints(min_trades=16, max_drawdown=0.45), space=SMALL)
+    asked |= {"search": search, "valid": lambda c: c["x"] > c["y"]}
+    whole = Landscape(**made).run(**asked)
+    rows = to_rows(whole, {})
+    assert {"VALID", "CONSTRAINT", "PRUNED"} <= {row["outcome"] for row in rows}
+    names = (
+        "trial_number", "batch_no", "state", "outcome", "params", "value", "fold_scores", "pruned_step",
+        "constraints", "duplicate_of", "trades_hash", "bars_done",
+    )  # fmt: skip
+
+    def kept(rows):
+        return [repr([row[name] for name in names]) for row in rows]  # a value may be NaN
+
+    for cut in (0, 1):
+        told = from_rows([row for row in rows if row["batch_no"] <= cut], SMALL)
+        again = Landscape(**made)
+        assert 0 < len(told) < len(rows) and kept(to_rows(again.run(**asked, told=told), {})) == kept(rows)
+        done = [trial.config for trial in told if trial.ran]
+        run_again = [c for configs, _, _ in again.calls if len(configs) > 1 for c in configs if c in done]
+        assert run_again == []  # but for the best, alone
+
+
 @pytest.mark.parametrize("search", TPE_AND_OTHERS, ids=lambda s: f"{s.sampler} {s.pruner}")
 def test_saved_trials_are_whole_batches_each_once(search):
     saved = []
     whole = Landscape().run(search, save=lambda trials: saved.append(list(trials)), save_bars=1)
-    assert key_of([t for part in saved for t in part]) == key_of(whole)[: sum(map(len, saved))]
+    assert sum(map(len, saved)) == len(whole)  # every batch has more than the one bar that is asked for
+    assert key_of([t for part in saved for t in part]) == key_of(whole)
     ends = {part[-1].number for part in saved}
     assert ends <= {max(t.number for t in whole if t.batch == batch) for batch in {t.batch for t in whole}}
 

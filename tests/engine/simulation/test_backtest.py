@@ -177,13 +177,16 @@ def test_the_pruning_callback_is_told_the_return_so_far_and_changes_nothing(feat
     assert heard.pruned_at is None
 
 
-def test_the_last_bar_is_no_step(features):
+@pytest.mark.parametrize(
+    ("every", "told"), [(200, [200]), (1, list(range(1, 400))), (399, [399]), (400, []), (1000, [])]
+)
+def test_the_last_bar_is_no_step(features, every, told):
     steps = []
     run(
-        features, get("trend"), PARAMS, Execution(), start=0, stop=400, prune_every=200,
+        features, get("trend"), PARAMS, Execution(), start=0, stop=400, prune_every=every,
         pruning_callback=lambda step, value: steps.append(step),
     )  # fmt: skip
-    assert steps == [200]
+    assert steps == told
 
 
 def test_true_stops_the_run_there_and_forces_nothing(features):

@@ -1,6 +1,7 @@
 """Stored accounts against the tables they come from."""
 
 import json
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -9,9 +10,11 @@ import pytest
 
 from engine.features.table import FeatureSet
 from engine.lake.publish import rows_of
+from engine.search.rules_fit import RulesFitter
 from engine.simulation import run
 from engine.stages.common import execution_of, median_forecasts, read_bars
 from engine.strategies import registry
+from engine.validation import out_of_sample as oos
 
 SYMBOL, CASH = "ALFA", 100_000.0
 VARIANTS = ("tuned", "untuned", "buy_and_hold", "matched_hold", "no_trade")
@@ -41,6 +44,43 @@ def test_the_stitched_account_is_one_direct_run_a_fold(small_lake, bars):
         path.append(done.equity)
         cash = float(done.equity[-1])
     np.testing.assert_array_equal(_account(small_lake, "trend", "tuned"), np.concatenate(path))
+
+
+def test_no_trial_runs_on_a_test_bar_and_the_frozen_parameters_run_there_once(
+    small_lake, tmp_path, monkeypatch
+):
+    """Counted at the simulator: which bars the search of each fold runs on, what runs on its test bars."""
+    other = small_lake.copy_to(tmp_path / "data")
+    for name in ("folds", "nightly", "trials", "backtests"):
+        shutil.rmtree(tmp_path / "data" / "lake" / name)
+    searched, tested, window = {}, [], []
+    real_fit, real_evaluate, real_run = RulesFitter.fit, RulesFitter._evaluate, oos.run
+
+    def fit(self, start, stop, *args, **kwargs):
+        window[:] = [start, stop]
+        return real_fit(self, start, stop, *args, **kwargs)
+
+    def evaluate(self, configs, start, stop, *watch):
+        searched.setdefault(tuple(window), set()).update(range(start, stop))
+        return real_evaluate(self, configs, start, stop, *watch)
+
+    def counted(features, strategy, params, execution, *, start, stop):
+        tested.append((start, stop, json.dumps(dict(params), sort_keys=True)))
+        return real_run(features, strategy, params, execution, start=start, stop=stop)
+
+    monkeypatch.setattr(RulesFitter, "fit", fit)
+    monkeypatch.setattr(RulesFitter, "_evaluate", evaluate)
+    monkeypatch.setattr(oos, "run", counted)
+    other.chain()
+    folds = [row for row in other.rows("folds") if row["strategy"] == "trend"]
+    untuned = json.dumps(registry.defaults(registry.get("trend")), sort_keys=True)
+    expected = []
+    for row in folds:
+        window = row["train_from"], row["train_to"]
+        assert searched[window] == set(range(*window)) and max(searched[window]) < row["test_from"]
+        frozen = json.dumps(json.loads(row["params"]), sort_keys=True)
+        expected += [(row["test_from"], row["test_to"], params) for params in (frozen, untuned)]
+    assert len(folds) > 5 and sorted(tested) == sorted(e for e in expected if e[0] < e[1])
 
 
 @pytest.mark.parametrize("name", ["trend", "levels_entry_exit", "levels_always_on"])

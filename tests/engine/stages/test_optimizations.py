@@ -81,13 +81,18 @@ def test_tonights_fit_is_on_the_newest_window(small_lake):
         )
 
 
-def test_without_nightly_fits_only_folds_are_fitted(early):
+def test_without_nightly_fits_only_folds_are_fitted(early, alfa):
     early.change(folds={"reoptimize": "when_due"})
     nights = early.rows("nightly")
     results = early.chain()
     assert results["optimizations"].metadata["fits_new"] == 0
     assert early.rows("nightly") == nights
     assert early.rows("next_orders") != []  # the last night's fit is of this very bar
+    before = early.rows("trials")
+    early.write(alfa(889))  # inside the open fold
+    results = early.chain()
+    assert not results["optimizations"].unchanged and results["optimizations"].metadata["fits_new"] == 0
+    assert early.rows("trials") == before
 
 
 @pytest.mark.parametrize("lost", [("folds",), ("folds", "nightly")])
@@ -255,23 +260,6 @@ def test_a_stage_run_by_itself_refuses_tables_made_from_other_bars(early, alfa):
     assert not run("backtests").unchanged
 
 
-def _without_record(rows):
-    return sorted(rows, key=lambda row: (row["study_id"], row["trial_number"]))
-
-
-def test_worker_processes_give_the_ledger_of_one_process(small_lake, tmp_path):
-    other = small_lake.copy_to(tmp_path / "data")
-    for name in ("folds", "nightly", "trials"):
-        shutil.rmtree(tmp_path / "data" / "lake" / name)
-    strategies = json.loads(json.dumps(other.raw["strategies"]))
-    strategies[2]["search"] = {"mode": "subprocess", "max_concurrent": 2}
-    other.change(strategies=strategies)
-    other.chain()
-    for name in ("folds", "nightly"):
-        assert other.rows(name) == small_lake.rows(name)
-    assert _without_record(other.rows("trials")) == _without_record(small_lake.rows("trials"))
-
-
 def test_a_study_that_was_cut_short_goes_on_from_its_saved_batches(small_lake, tmp_path, monkeypatch):
     """Killed after the first save of its second study; no trial in the ledger is run again."""
     import engine.search.study as study
@@ -294,14 +282,17 @@ def test_a_study_that_was_cut_short_goes_on_from_its_saved_batches(small_lake, t
     monkeypatch.setattr(TrialLedger, "publish", real)
     left = other.rows("trials")
     assert 0 < len(left) < len(small_lake.rows("trials"))
-    evaluated = []
-    real_evaluate = RulesFitter._evaluate
-    monkeypatch.setattr(
-        RulesFitter, "_evaluate",
-        lambda self, configs, *span: evaluated.append(len(configs)) or real_evaluate(self, configs, *span),
-    )  # fmt: skip
+    ran, real_batch = [], study._evaluate_batch
+
+    def counted(task, batch, earlier):
+        ran.extend((task.study_id, trial.number) for trial in batch)
+        real_batch(task, batch, earlier)
+
+    monkeypatch.setattr(study, "_evaluate_batch", counted)
     other.chain()
-    assert _without_record(other.rows("trials")) == _without_record(small_lake.rows("trials"))
+    assert ran and not set(ran) & {(row["study_id"], row["trial_number"]) for row in left}
+    ledgers = ({k: v for k, v in b.files().items() if k.startswith("trials/")} for b in (other, small_lake))
+    assert next(ledgers) == next(ledgers)  # byte for byte
     assert other.rows("folds") == small_lake.rows("folds")
 
 

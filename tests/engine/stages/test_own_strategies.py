@@ -7,12 +7,15 @@ import pytest
 
 from engine.config_file import load
 from engine.errors import ConfigError, LakeError
+from engine.features.table import FeatureSet
 from engine.lake.publish import Lake, rows_of
+from engine.simulation import run
 from engine.stages import workers
 from engine.stages.chain import run_leaderboard, run_stage
-from engine.stages.common import default_columns, purge_of
+from engine.stages.common import default_columns, execution_of, purge_of, read_bars
 from engine.stages.preflight import preflight
-from engine.strategies import user
+from engine.stages.single import single_run
+from engine.strategies import registry, user
 
 SYMBOL = "ALFA"
 DIP = '''from engine.strategies import Float, Int, Rules, Strategy, atr, price, rsi, sma, strategy
@@ -199,6 +202,18 @@ def test_the_forward_record_of_a_bar_function_does_what_each_night_ordered(own):
         else:
             assert row["fills"] == 0 and row["position_out"] == 0.0
     assert met == {"enter", "hold", "exit", "none"}
+
+
+@pytest.mark.parametrize("name, given", [("dip", {"n": "5", "low": "40"}), ("step", {"far": "0.75"})])
+def test_both_kinds_run_once_with_stated_parameters(own, name, given):
+    done = single_run(own.lake, own.settings, SYMBOL, name, given)
+    bars = read_bars(own.lake, own.settings.instrument(SYMBOL))
+    (entry,) = (one for one in own.settings.entries(SYMBOL) if one.strategy == name)
+    execution = execution_of(own.settings.instrument(SYMBOL), entry)
+    params = {key: float(value) if key != "n" else int(value) for key, value in given.items()}
+    direct = run(FeatureSet(bars, 0.01), registry.get(name), params, execution, start=0, stop=len(bars))
+    assert done.params == params and done.metrics["n_trades"] > 5
+    assert done.metrics == pytest.approx(direct.metrics, rel=1e-12, nan_ok=True)
 
 
 def test_a_second_run_finds_everything_done(own):

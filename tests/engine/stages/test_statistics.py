@@ -64,6 +64,9 @@ def test_a_night_adds_its_trials_to_n(early, alfa):
         early.chain()
         counts.append(_read(early).count)
     assert counts[0] < counts[1] < counts[2]
+    ran = [t for t in early.rows("trials") if t["strategy"] == "trend" and t["bars_done"]]
+    assert counts[2] == len({t["params_hash"] for t in ran})  # of the three nights, pruned ones included
+    assert any(t["state"] == "PRUNED" and t["fold"] == -1 for t in ran)
     row = next(r for r in early.rows("backtests")
                if (r["strategy"], r["fold"], r["variant"]) == ("trend", -1, "tuned"))  # fmt: skip
     assert row["n_trials"] == counts[2]
