@@ -44,7 +44,12 @@ def forecasts(lake: Lake, symbol: str, settings: Settings, progress: Progress) -
     )
     if held(lake, TABLES, symbol, record["result_id"]):
         return unchanged(lake, "forecasts", "forecasts", symbol, record["result_id"])
-    old_inputs = lake.read("forecast_inputs", symbol)
+    old, old_inputs = lake.read("forecasts", symbol), lake.read("forecast_inputs", symbol)
+    of = [lake.result_id(table, symbol) for table in ("forecasts", "forecast_inputs")]
+    if old_inputs is not None and of[0] not in (of[1], record["result_id"]):
+        # a file was lost, or an older one restored: which row was made from which input is not known
+        progress(f"{symbol} forecasts and forecast_inputs are of two runs: every as-of bar is inferred anew")
+        old_inputs = None
     parts = Parts(lake.data_dir, symbol, model_key(model.spec))
     made = infer(
         bars,
@@ -62,13 +67,13 @@ def forecasts(lake: Lake, symbol: str, settings: Settings, progress: Progress) -
     inputs = store.merge_inputs(old_inputs, made.inputs)
     seen = backends.in_pretraining(model, store.stamps_of(inputs))
     inputs = store.labelled(inputs, made.model_key, seen)  # a cut-off stated since labels old rows too
-    rows = store.merge_forecasts(lake.read("forecasts", symbol), made.forecasts, made.inputs)
+    rows = store.merge_forecasts(old, made.forecasts, made.inputs)
     scores = quality(bars, rows, inputs, made.spec, has_cutoff=model.cutoff_status != backends.NONE)
     about = store.model_row(symbol, made.spec, inputs, model.cutoff, model.cutoff_status)
     lake.publish("forecasts", symbol, rows, record)
+    lake.publish("forecast_inputs", symbol, inputs, record)
     lake.publish("forecast_models", symbol, about, record)
     lake.publish("forecast_quality", symbol, scores, record)
-    lake.publish("forecast_inputs", symbol, inputs, record)
     parts.drop()
     device = made.device.name if made.device else "none needed"
     where = f" on {made.device.name}" if made.device else ", none was missing"

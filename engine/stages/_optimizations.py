@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import cache
 from typing import Any
 
@@ -17,7 +17,7 @@ from engine.search.rules_fit import RulesFitter
 from engine.search.study import SAVE_BARS
 from engine.search.trial import Trial
 from engine.stages._studies import Job, Window, fit_in_processes
-from engine.stages._trials import TONIGHT, TrialLedger, old_nights
+from engine.stages._trials import TONIGHT, TrialLedger, lost_parts, old_nights, part_of
 from engine.stages.common import (
     CLEAN,
     Progress,
@@ -75,13 +75,19 @@ def optimizations(
         },
     )
     tables = ["folds", "nightly"]
-    if held(lake, tables, symbol, record["result_id"]):
+    lost = lost_parts(lake, symbol)
+    if held(lake, tables, symbol, record["result_id"]) and not lost:
         return unchanged(lake, "optimizations", "folds", symbol, record["result_id"])
 
     refuse_stale(lake, symbol, {"features": "features", "forecasts": "forecasts"})
     bars = read_bars(lake, instrument)
     features = feature_set(lake, bars, instrument)
-    work = _Work(symbol, bars, lake, settings.seed, record, clock)
+    work = _Work(symbol, bars, lake, settings.seed, record, clock, lost)
+    if lost:
+        progress(
+            f"{symbol} optimizations the trials of {', '.join(sorted(lost))} are lost: studies in force are "
+            "run anew, those of earlier nights are not counted any more"
+        )
     left_out: dict[str, str] = {}
     for entry in entries:
         purge = purge_of(entry)
@@ -129,7 +135,7 @@ class _Work:
 
     def __init__(
         self, symbol: str, bars: Bars, lake: Lake, seed: int, record: Mapping[str, Any],
-        clock: Clock | None = None,
+        clock: Clock | None = None, lost: Collection[str] = (),
     ) -> None:  # fmt: skip
         self.symbol, self.bars, self.lake, self.seed, self.record = symbol, bars, lake, seed, dict(record)
         self.clock = clock
@@ -140,6 +146,8 @@ class _Work:
         self._label_of = forecast_label(lake, symbol)
         known: dict[str, dict[str, dict[str, Any]]] = {}  # study_id -> policy -> fit
         for row in [*rows_of(lake.read("folds", symbol)), *self.nightly]:
+            if part_of(row) in lost:
+                continue
             known.setdefault(row["study_id"], {})[row["policy"]] = {
                 name: row.get(name)
                 for name in _FIT_COLUMNS  # an older row may lack the newest column

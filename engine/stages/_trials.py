@@ -76,6 +76,25 @@ class TrialLedger:
         self._new.clear()
 
 
+def part_of(fit: Row) -> str:
+    """Return the part with the trials of a fit, a row of ``folds`` or ``nightly``; empty: it has none."""
+    searched = fit["n_trials"] and (fit["solver"] or "").startswith("optuna:")
+    return iso(fit["train_end"] - 1)[:4] if searched else ""
+
+
+def lost_parts(lake: Lake, symbol: str) -> set[str]:
+    """Return the parts that are gone though fits in force rest on trials in them: the folds', and tonight's.
+
+    The table has no history, so that a part which was torn or removed is lost whole.
+    """
+    columns = ["train_end", "solver", "n_trials"]
+    fits = rows_of(lake.read("folds", symbol, columns))
+    nightly = rows_of(lake.read("nightly", symbol, [*columns, "asof"]))
+    last = max((row["asof"] for row in nightly), default=None)
+    fits += [row for row in nightly if row["asof"] == last]
+    return {part_of(row) for row in fits} - {"", *lake.parts("trials", symbol)}
+
+
 def _unknown(rows: Sequence[Row], table: pa.Table) -> list[Row]:
     """Return the rows whose trial the table does not hold."""
     studies = pa.array(sorted({row["study_id"] for row in rows}), pa.string())

@@ -207,7 +207,9 @@ def test_a_leaderboard_that_another_run_writes_is_left_to_it(done):
 # real processes
 
 
-def test_a_run_in_two_processes_stores_the_same_bytes(fresh, finished):
+@pytest.mark.parametrize("method", ["forkserver", pytest.param("spawn", marks=pytest.mark.slow)])
+def test_a_run_in_two_processes_stores_the_same_bytes(fresh, finished, method):
+    fresh.edit("report:", f"workers: {{start_method: {method}}}\nreport:")
     done = subprocess.run(**fresh.command("run", "--workers", "2"), capture_output=True, timeout=120)
     assert done.returncode == 0, done.stderr
     assert "AAA backtests" in done.stdout and "BBB backtests" in done.stdout
@@ -221,6 +223,18 @@ def test_of_two_runs_one_says_that_the_other_has_the_symbol(fresh):
             second = subprocess.run(**line, capture_output=True, timeout=60)
             assert second.returncode == 0
             assert second.stdout == f"already running: AAA by pid {os.getpid()}\n"
+
+
+@pytest.mark.slow
+def test_of_two_runs_started_at_once_one_works_and_the_other_names_it(fresh, finished):
+    line = fresh.command("run", "AAA")
+    pair = [subprocess.Popen(**line, stdout=subprocess.PIPE, stderr=subprocess.PIPE) for _ in range(2)]
+    said = [process.communicate(timeout=120)[0] for process in pair]
+    assert [process.returncode for process in pair] == [0, 0]
+    (refused,) = [n for n in range(2) if "AAA backtests" not in said[n]]
+    assert f"already running: AAA by pid {pair[1 - refused].pid}\n" in said[refused]
+    of_aaa = {name: data for name, data in fresh.lake_files().items() if "AAA" in name}
+    assert of_aaa == {name: data for name, data in finished.lake_files().items() if "AAA" in name}
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])

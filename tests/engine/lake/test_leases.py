@@ -112,6 +112,33 @@ def test_looks_of_another_process_are_no_run(tmp_path):
         looker.communicate()
 
 
+TAKER = """
+import os, sys, time
+from pathlib import Path
+from engine.errors import AlreadyRunning
+from engine.lake.leases import confirm, lease
+data_dir, rounds = Path(sys.argv[1]), int(sys.argv[2])
+while rounds:
+    try:
+        with lease(data_dir, "AAPL"):
+            alone = os.open(data_dir / "alone", os.O_CREAT | os.O_EXCL)
+            confirm(data_dir, "AAPL")
+            os.close(alone)
+            os.unlink(data_dir / "alone")
+        rounds -= 1
+    except AlreadyRunning:
+        time.sleep(0.001)
+"""
+
+
+@pytest.mark.slow
+def test_in_1000_rounds_of_eight_takers_no_two_hold_a_symbol_at_once(tmp_path):
+    call = [sys.executable, "-c", TAKER, str(tmp_path), "125"]
+    takers = [subprocess.Popen(call, stderr=subprocess.PIPE, text=True) for _ in range(8)]
+    said = [taker.communicate(timeout=300)[1] for taker in takers]
+    assert [taker.returncode for taker in takers] == [0] * 8, said
+
+
 def test_a_folder_that_cannot_be_written_is_named(tmp_path):
     (tmp_path / "lake").write_text("a file where the folder belongs")
     with (

@@ -1,6 +1,7 @@
 import gzip
 import hashlib
 import importlib.util
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -48,6 +49,19 @@ def test_sample_breaks_no_rule_and_warns_of_nothing():
     for key in TOTALS:
         loaded = load("sample", key, SymbolSource(tick=0.01), data_dir=CHECKOUT_DATA, frame="1d")
         assert loaded.warnings == []
+
+
+def test_without_events_exactly_the_three_splits_and_the_real_move_are_e12(tmp_path):
+    (tmp_path / "inbox").mkdir()
+    found = {}
+    for key in TOTALS:
+        shutil.copy(FOLDER / f"{key}.csv", tmp_path / "inbox")
+        try:
+            load("files", key, SymbolSource(tick=0.01), data_dir=tmp_path, frame="1d")
+        except DataError as error:
+            found[key] = (error.rule, [row.split()[0] for row in error.rows])
+    days = ["2000-06-21", "2000-09-29", "2005-02-28"]
+    assert found == {"AAPL": ("E12", days), "MSFT": ("E12", ["2003-02-18"])}
 
 
 def test_the_three_splits_and_the_verified_move_stand_in_the_table():

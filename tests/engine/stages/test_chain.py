@@ -38,6 +38,19 @@ def test_a_second_run_is_unchanged_everywhere_and_writes_no_file(full):
     assert full.files() == content
 
 
+def test_a_second_run_writes_no_file_of_any_kind_but_its_locks(full):
+    def stamps():
+        found = [path for path in full.data_dir.rglob("*") if path.is_file() and path.suffix != ".lock"]
+        return {path: path.stat().st_mtime_ns for path in found}
+
+    seen = []
+    for _ in range(2):  # the first one makes the warehouse of this folder
+        with holding(full.lake, SYMBOL, full.settings, 1, print):
+            full.chain()
+        seen.append(stamps())
+    assert seen[0] == seen[1] and full.data_dir / "warehouse.duckdb" in seen[0]
+
+
 def test_an_unchanged_chain_tells_the_same_ids_and_rows(full, small_lake):
     assert {s: (r.result_id, r.rows) for s, r in full.chain().items()} == {
         s: (r.result_id, r.rows) for s, r in small_lake.first.items()

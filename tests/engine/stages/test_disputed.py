@@ -1,15 +1,14 @@
 """A vendor that changed its history, or its currency: both versions are kept, and accepting goes on."""
 
-import json
 from dataclasses import replace
 
 import numpy as np
 import pytest
+from replies import Replies
 
 from engine.errors import DataError
 from engine.lake.publish import rows_of
 from engine.sources import loading
-from engine.sources.base import RawBatch
 from engine.stages import _prices, examine
 from engine.stages._prices import prices
 from engine.stages.chain import run_stage
@@ -17,42 +16,11 @@ from engine.stages.chain import run_stage
 SYMBOL = "ALFA"
 
 
-class Vendor:
-    """A network source with the bars it has now; its pages are JSON of raw rows."""
-
-    name, basis, stamp, zone = "exchange", "raw", "open", "UTC"
-
-    def __init__(self, bars):
-        self.bars, self.currency, self.asked = bars, "USD", []
-
-    def fetch(self, request):
-        self.asked.append(request.start)
-        kept = (
-            self.bars
-            if request.start is None
-            else self.bars.slice(int(np.searchsorted(self.bars.ts, request.start)), None)
-        )
-        names = ("ts", "open", "high", "low", "close", "volume")
-        rows = {name: getattr(kept, name).tolist() for name in names}
-        yield RawBatch(json.dumps([self.currency, rows]).encode(), "json", "Vendor ALFA", request.start)
-
-    def parse(self, batch, request):
-        from engine.bars.findings import RawBars
-        from engine.sources.base import Parsed
-
-        currency, rows = json.loads(batch.data)
-        ts = np.array(rows.pop("ts"), dtype=np.int64)
-        columns = {name: np.array(values, dtype=float) for name, values in rows.items()}
-        return Parsed(
-            RawBars(batch.origin, "row", ts, **columns, line=np.arange(1, len(ts) + 1)), currency=currency
-        )
-
-
 @pytest.fixture
 def one(bench, tmp_path, alfa, monkeypatch):
     project = bench(tmp_path / "data")
     project.change(prices={"source": "exchange"})
-    project.vendor = Vendor(alfa(800))
+    project.vendor = Replies(alfa(800))
     monkeypatch.setattr(loading, "make_source", lambda *_: project.vendor)
     return project
 

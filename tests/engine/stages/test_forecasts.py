@@ -1,3 +1,7 @@
+import pytest
+
+from engine.lake.doctor import repair
+
 SYMBOL = "ALFA"
 
 
@@ -32,3 +36,25 @@ def test_a_corrected_bar_is_forecast_again_from_there_on(early, early_lake, alfa
     old, new = early_lake.rows("forecasts"), early.rows("forecasts")
     stamp = early.table("bars")["ts"][860].as_py()
     assert [r for r in old if r["as_of"] < stamp] == [r for r in new if r["as_of"] < stamp]
+
+
+@pytest.mark.parametrize("torn", [False, True], ids=["lost", "an older generation restored"])
+def test_forecasts_of_another_run_than_their_inputs_are_inferred_anew(early, alfa, with_bar, torn):
+    """The older generation was made from another bar 860: its rows look complete and are not the inputs'."""
+    early.write(with_bar(alfa(889), 860, 1.01))
+    early.chain()
+    names = ("forecasts", "forecast_inputs", "forecast_models", "forecast_quality")
+    before = {name: early.rows(name) for name in names}
+    path = early.data_dir / "lake" / "forecasts" / f"{SYMBOL}.parquet"
+    data = path.read_bytes()
+    path.unlink()
+    if torn:
+        path.write_bytes(data[:1000])
+        (done,), left = repair(early.data_dir)
+        assert "generation 000001 restored" in done and not left
+        assert early.rows("forecasts") != before["forecasts"]
+    result = early.chain()["forecasts"]
+    assert {name: early.rows(name) for name in names} == before
+    assert result.metadata["forecasts_new"] == len(before["forecast_inputs"])
+    assert any("are of two runs: every as-of bar is inferred anew" in line for line in early.said)
+    assert early.chain()["forecasts"].unchanged

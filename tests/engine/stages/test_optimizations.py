@@ -110,6 +110,23 @@ def test_a_run_cut_short_between_two_tables_comes_to_the_same(full, small_lake, 
     assert by_id(full) == by_id(small_lake)
 
 
+def test_trials_that_are_lost_are_tried_again_and_said(early, early_lake):
+    """The ledger has no history; fits whose trials nobody counts must not stay."""
+    parts = early.lake.parts("trials", SYMBOL)
+    folds = early.files()["folds/ALFA.parquet"]
+    (early.data_dir / "lake" / "trials" / SYMBOL / f"{parts[0]}.parquet").unlink()
+    result = early.chain()["optimizations"]
+    assert 0 < result.metadata["fits_new"] < 7  # of six folds and tonight, those of that year
+
+    def by_trial(bench):
+        return {(row["study_id"], row["trial_number"]): row for row in bench.rows("trials")}
+
+    assert by_trial(early) == by_trial(early_lake)
+    assert early.files()["folds/ALFA.parquet"] == folds
+    assert any(f"the trials of {parts[0]} are lost: studies in force are run anew" in t for t in early.said)
+    assert early.chain()["optimizations"].unchanged
+
+
 def test_a_longer_purge_moves_the_tests_and_trains_no_later_bar(early):
     early.change(folds={"purge_bars": 5})
     early.chain()
