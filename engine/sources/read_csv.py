@@ -25,20 +25,24 @@ from engine.sources.stamps import StampProblem, stamps_to_utc
 
 SCHEMA = "date or timestamp, open, high, low, close, volume, optional symbol"
 KNOWN = ("date", "timestamp", *NUMBERS, "symbol")
+IGNORED = "ignored: "  # before the name of a column that is not read
 MAX_BYTES = 1 << 30
 BOM = b"\xef\xbb\xbf"
 LINE_END = re.compile(r"\r\n|\n|\r")
 
 
 def our_names(names: list[str], form: FileFormat) -> list[str]:
-    """Return a file's column names with the declared ones in our words; ignored ones stay as they are."""
+    """Return a file's column names with the declared ones in our words, and the ignored ones marked.
+
+    An ignored column may have our name: that of raw prices beside adjusted ones.
+    """
     ours = {theirs: name for name, theirs in form.columns.items()}
-    return [name if name in form.ignore_columns else ours.get(name, name) for name in names]
+    return [IGNORED + name if name in form.ignore_columns else ours.get(name, name) for name in names]
 
 
-def _declaration(reader: FileReader, names: list[str], ignored: tuple[str, ...]) -> str:
+def _declaration(reader: FileReader, names: list[str]) -> str:
     """Return the line of nightfold.yaml that reads a vendor's spelling of our names, or nothing."""
-    spelt = {name.strip().lower(): name for name in names if name not in ignored}
+    spelt = {name.strip().lower(): name for name in names}
     stamp = next((name for name in ("date", "timestamp") if name in spelt), None)
     if stamp is None or not set(NUMBERS) <= set(spelt):
         return ""
@@ -51,13 +55,12 @@ def _declaration(reader: FileReader, names: list[str], ignored: tuple[str, ...])
 def check_columns(
     reader: FileReader,
     names: list[str],
-    ignored: tuple[str, ...],
     unit: str = "line",
     *,
     without_open: bool = False,
 ) -> str:
     """Return ``date`` or ``timestamp``, or refuse the column names (E01)."""
-    read = [name for name in names if name not in ignored]
+    read = [name for name in names if not name.startswith(IGNORED)]
     stamps = [name for name in ("date", "timestamp") if name in read]
     unknown = [name for name in read if name not in KNOWN]
     missing = [name for name in NUMBERS if name not in read and not (without_open and name == "open")]
@@ -80,7 +83,7 @@ def check_columns(
             detail=f"{detail.rstrip('.')}; expected {SCHEMA}",
             why="columns are never guessed",
             lines=(1,) if unit == "line" else (),
-            remedy=(_declaration(reader, names, ignored) if missing or not stamps else "")
+            remedy=(_declaration(reader, read) if missing or not stamps else "")
             or f"name the columns of {reader.origin} so{extra}",
         )
     return stamps[0]
@@ -235,11 +238,11 @@ def _typed(
 ) -> RawBars:
     """Read whole text whose rows stand in ``lines`` of the file (None = from line 2 on)."""
     names = our_names(_header(reader, data, form.delimiter), form)
-    stamp = check_columns(reader, names, form.ignore_columns, without_open=without_open)
+    stamp = check_columns(reader, names, without_open=without_open)
     epoch = form.date_format in ("epoch_s", "epoch_ms")
     numbers = [name for name in NUMBERS if name in names]
     types = dict.fromkeys(numbers, pa.float64()) | {stamp: pa.int64() if epoch else pa.string()}
-    if "symbol" in names and "symbol" not in form.ignore_columns:
+    if "symbol" in names:
         types["symbol"] = pa.string()
     try:
         table = pyarrow.csv.read_csv(

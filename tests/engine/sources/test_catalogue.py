@@ -324,6 +324,26 @@ def test_a_vendors_header_is_read_as_declared_and_the_refusal_writes_the_declara
     np.testing.assert_array_equal(got.bars.close, DAILY.close)
 
 
+ADJUSTED = ("adjOpen", "adjHigh", "adjLow", "adjClose", "adjVolume")
+BOTH = "date,open,high,low,close,volume,splitFactor," + ",".join(ADJUSTED) + "\n"
+BOTH += "".join(
+    ",".join([day, *(repr(2 * float(price)) for price in prices), volume, "1.0", *prices, volume]) + "\n"
+    for day, *prices, volume in (line.split(",") for line in TEXT.splitlines()[1:])
+)
+BESIDE = ("open", "high", "low", "close", "volume", "splitFactor")
+
+
+def test_adjusted_columns_are_read_in_place_of_raw_ones_of_our_names(tmp_path):
+    """A vendor that sends both: here every raw price is twice the adjusted one."""
+    columns = dict(zip(("open", "high", "low", "close", "volume"), ADJUSTED, strict=True))
+    raw = loaded(tmp_path, BOTH, ignore_columns=("splitFactor", *ADJUSTED)).bars
+    adjusted = loaded(tmp_path, BOTH, columns=columns, ignore_columns=BESIDE).bars
+    for name in ("open", "high", "low", "close"):
+        np.testing.assert_array_equal(getattr(adjusted, name), getattr(DAILY, name))
+        np.testing.assert_array_equal(getattr(raw, name), 2 * getattr(DAILY, name))
+    assert (adjusted.adj == 1.0).all()
+
+
 def test_dates_are_turned_by_declaration_only(tmp_path):
     def dated(form):
         return edited(TEXT, 2, 401, lambda c: [form(*c[0].split("-")), *c[1:]])
