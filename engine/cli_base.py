@@ -82,6 +82,7 @@ def chosen(file: SettingsFile, keys: Sequence[str]) -> list[str]:
     show_default=True,
     help="The settings file.",
 )
+@click.version_option(package_name="nightfold", prog_name="nightfold")
 @click.pass_context
 def main(context: click.Context, path: Path) -> None:
     """Re-optimise trading strategies and tell the truth about what came out."""

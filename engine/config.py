@@ -15,6 +15,7 @@ from pydantic import BaseModel, Field, ValidationError, field_validator, model_v
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from engine.config_data import FRAME_MINUTES, FileForm, Inbox, List, Prices, Section, Symbol
+from engine.config_schedule import Schedule
 from engine.config_sections import (
     Constraints,
     Cost,
@@ -28,7 +29,6 @@ from engine.config_sections import (
     Levels,
     Promotion,
     Report,
-    Schedule,
     Search,
     Workers,
 )

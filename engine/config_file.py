@@ -14,6 +14,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from engine.config import Settings, data_path
+from engine.config_sections import Leaf, PositionSize
 from engine.config_studies import Spot, expand, older_form, only
 from engine.config_yaml import Document, Location, Place, read
 from engine.errors import ConfigError, closest
@@ -143,7 +144,7 @@ def _describe(error: ValidationError, document: Document) -> list[Mistake]:
         elif message.startswith("Input should "):
             if location not in expected:
                 expected[location] = [f"{name} is {_shown(item['input'])}; expected "]
-            expected[location].append(_plain_words(message))
+            expected[location].append(_plain_words(message, location))
         else:
             mistakes.append((location, f"{name}: {message}; found {_shown(item['input'])}"))
     return mistakes + [(at, head + " or ".join(forms)) for at, (head, *forms) in expected.items()]
@@ -158,11 +159,28 @@ def _dotted(location: Location) -> str:
     return ".".join(str(part) for part in location) or "the file"
 
 
-def _plain_words(message: str) -> str:
+def _plain_words(message: str, location: Location) -> str:
     words = message.removeprefix("Input should ").removeprefix("be ")
     if words.startswith("a valid dictionary"):
-        return "a mapping (key: value); {} takes all defaults"
+        return _mapping(_model_at(location))
     return words.replace("a valid tuple", "a list").replace("a valid string", "text")
+
+
+_EXAMPLES: dict[Any, str] = {  # of sections that need one of several keys, or keys by their type
+    Leaf: "{type: int, low: 5, high: 60}",
+    PositionSize: "{fraction: 0.5}",
+}
+
+
+def _mapping(model: type[BaseModel] | None) -> str:
+    """Return what a mapping at a place must say, where ``{}`` would be refused too."""
+    if model in _EXAMPLES:
+        return f"a mapping such as {_EXAMPLES[model]}"
+    fields = {} if model is None else model.model_fields
+    needed = [field.alias or name for name, field in fields.items() if field.is_required()]
+    if needed:
+        return f"a mapping (key: value) with {', '.join(needed)}"
+    return "a mapping (key: value)" + ("; {} takes all defaults" if fields else "")
 
 
 def _shown(value: object) -> str:
@@ -171,12 +189,17 @@ def _shown(value: object) -> str:
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
-def _keys_at(location: Location) -> list[str]:
-    """Return the keys that are known at a place in the file."""
+def _model_at(location: Location) -> type[BaseModel] | None:
+    """Return the section that stands at a place in the file, None where other values do."""
     annotation: Any = Settings
     for part in location:
         annotation = _below(annotation, part)
-    model = _model_in(annotation)
+    return _model_in(annotation)
+
+
+def _keys_at(location: Location) -> list[str]:
+    """Return the keys that are known at a place in the file."""
+    model = _model_at(location)
     return [] if model is None else [field.alias or name for name, field in model.model_fields.items()]
 
 
@@ -220,9 +243,10 @@ def _check_names(value: Any) -> list[Mistake]:
         place: Location = ("symbols", key)
         if not is_canonical(key):
             rule = "expected capital letters, digits and . _ = ^ -, at most 32, no Windows device name"
-            mistakes.append(
-                (place, f"E16 symbol {_shown(key)} is not canonical ({rule}: {KEY_PATTERN.pattern})")
-            )
+            text = f"E16 symbol {_shown(key)} is not canonical ({rule}: {KEY_PATTERN.pattern})"
+            capitals = key.upper()
+            write = f". Write {capitals}" if is_canonical(capitals) and capitals not in symbols else ""
+            mistakes.append((place, text + write))
         if key.casefold() in seen:
             mistakes.append((place, f"E16 symbol {key!r} equals {seen[key.casefold()]!r} but for its case"))
         seen[key.casefold()] = key

@@ -335,14 +335,6 @@ class Workers(Section):
     start_method: Literal["forkserver", "spawn"] = "forkserver"
 
 
-class Schedule(Section):
-    """The nightly run of the Dagster daemon."""
-
-    enabled: bool = True
-    cron: str = "0 2 * * 2-6"  # the nights after Monday to Friday
-    timezone: str = "America/New_York"
-
-
 class Report(Section):
     """The HTML report."""
 

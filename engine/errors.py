@@ -103,7 +103,8 @@ def require(module: str, *, needed_by: str, extra: str) -> ModuleType:
             raise
         raise MissingExtra(
             f"{needed_by} needs {module if itself else error.name}, which is not installed. "
-            f'Run: pip install "nightfold[{extra}]"{_THEN.get(extra, "")}'
+            f'Run, in the root of the project: pip install -c constraints.txt -e ".[{extra}]"'
+            f"{_THEN.get(extra, '')}"
         ) from None
 
 

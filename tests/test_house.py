@@ -16,7 +16,8 @@ ROOT = Path(__file__).resolve().parents[1]
 ENGINE, PIPELINES = ROOT / "engine", ROOT / "pipelines"
 # lowest first; a module may import those below it and those of its own layer
 LAYERS = [
-    {"errors", "symbol_keys"}, {"config_yaml", "config_data"}, {"config_sections", "config_studies"},
+    {"errors", "symbol_keys"}, {"config_yaml", "config_data"},
+    {"config_schedule", "config_sections", "config_studies"},
     {"config"}, {"config_file"}, {"bars"}, {"sources"}, {"lake"}, {"features"}, {"forecasts"}, {"strategies"},
     {"simulation"}, {"search"},
     {"validation"}, {"reports"}, {"stages"}, {"kernel_cache"}, {"cli_base"}, {"cli_lake", "cli_backtest"},

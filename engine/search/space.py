@@ -123,8 +123,10 @@ def _check_inside(name: str, leaf: Leaf, declared: Int | Float | Choice) -> None
     if leaf.type in ("int", "float") and leaf.type != kind:
         raise ConfigError(f"parameter {name!r} is declared as {kind}; found type {leaf.type}")
     for number in numbers:
+        kept_as_float = kind == "int" and whole and isinstance(number, float)  # a bound of 1, as 1.0
+        found = int(number) if kept_as_float else number
         if isinstance(number, bool | str) or not whole or not declared.low <= number <= declared.high:
             raise ConfigError(
                 f"parameter {name!r} is declared as {kind} from {declared.low} to {declared.high}; "
-                f"found {number!r}. Narrow it to that range in nightfold.yaml"
+                f"found {found!r}. Narrow it to that range in nightfold.yaml"
             )

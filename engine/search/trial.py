@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -112,6 +113,22 @@ def best_of(trials: Sequence[Trial]) -> Trial | None:
     """Return the feasible complete trial of the highest value (ties: the first), or None."""
     feasible = [trial for trial in trials if trial.feasible]
     return max(feasible, key=lambda trial: (trial.value, -trial.number), default=None)
+
+
+def why_none(trials: Sequence[Trial]) -> str:
+    """Return why none of a study's trials may be chosen: how often each constraint was broken, most first.
+
+    Of the trials that ran to the end; where none did, how the trials ended instead. Copies do not count.
+    """
+    own = [trial for trial in trials if trial.duplicate_of is None]
+    whole = [trial for trial in own if trial.state == "COMPLETE"]
+    broken = Counter(name for trial in whole for name, value in trial.constraints.items() if value > 0)
+    if not broken:
+        ends = Counter(trial.outcome for trial in own).most_common()
+        return "no trial ran to the end: " + ", ".join(f"{outcome} {count}" for outcome, count in ends)
+    (name, count), *others = broken.most_common()
+    said = [f"{name} broken by {count} of {len(whole)} that ran to the end"]
+    return ", ".join(said + [f"{name} by {count}" for name, count in others])
 
 
 def doomed(trial: Trial, limits: Constraints) -> bool:

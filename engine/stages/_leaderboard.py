@@ -17,9 +17,8 @@ from engine.lake.paths import ALL_SYMBOLS
 from engine.lake.publish import Lake, rows_of
 from engine.lake.records import canonical, code_id, digest, make_record
 from engine.reports.leaderboard import write_reports
-from engine.search.folds import bars_needed
 from engine.stages._decisions import decide_symbol
-from engine.stages.common import Progress, StageResult, purge_of, to_table
+from engine.stages.common import Progress, StageResult, to_table, too_short_for
 from engine.validation.max_t import benjamini_hochberg
 
 Row = dict[str, Any]
@@ -125,12 +124,7 @@ def left_out(lake: Lake, symbol: str, settings: Settings) -> dict[str, str]:
         rows = lake.read("bars", symbol, columns=["symbol"])
     except LakeError:  # a torn file; the symbol's page says so
         rows = None
-    if rows is None:
-        return {}
-    needs = {entry.label: bars_needed(entry.folds, purge_of(entry)) for entry in settings.entries(symbol)}
-    return {
-        name: f"has {len(rows)} bars, needs {needed}" for name, needed in needs.items() if len(rows) < needed
-    }
+    return {} if rows is None else too_short_for(settings.entries(symbol), len(rows))
 
 
 def _decide_all(lake: Lake, symbols: Sequence[str], settings: Settings, before: list[Row]) -> list[Row]:

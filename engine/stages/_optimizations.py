@@ -11,11 +11,11 @@ from engine.config import Settings, Strategy, plain
 from engine.lake.publish import Lake, rows_of
 from engine.lake.records import canonical, digest, make_record
 from engine.search.fit import Clock, Fit, Fitter
-from engine.search.folds import Fold, bars_needed, nightly_window, walk_forward
+from engine.search.folds import Fold, nightly_window, walk_forward
 from engine.search.levels_fit import LevelsFitter
 from engine.search.rules_fit import RulesFitter
 from engine.search.study import SAVE_BARS
-from engine.search.trial import Trial
+from engine.search.trial import Trial, why_none
 from engine.stages._studies import Job, Window, fit_in_processes
 from engine.stages._trials import TONIGHT, TrialLedger, lost_parts, old_nights, part_of
 from engine.stages.common import (
@@ -35,6 +35,7 @@ from engine.stages.common import (
     read_bars,
     refuse_stale,
     to_table,
+    too_short_for,
     unchanged,
 )
 from engine.strategies import registry
@@ -88,14 +89,12 @@ def optimizations(
             f"{symbol} optimizations the trials of {', '.join(sorted(lost))} are lost: studies in force are "
             "run anew, those of earlier nights are not counted any more"
         )
-    left_out: dict[str, str] = {}
+    left_out = too_short_for(entries, len(bars))
     for entry in entries:
-        purge = purge_of(entry)
-        needed = bars_needed(entry.folds, purge)
-        if len(bars) < needed:
-            left_out[entry.label] = f"has {len(bars)} bars, needs {needed}"
+        if entry.label in left_out:
             progress(f"{symbol} optimizations {entry.label} left out: {left_out[entry.label]}")
             continue
+        purge = purge_of(entry)
         strategy = registry.get(entry.strategy)
         fitter: Fitter
         if strategy.kind != "levels":
@@ -220,9 +219,11 @@ class _Work:
             if fits[0].trials:
                 self.pruned += fits[0].n_pruned
                 self._keep(fits[0].trials, self._trial_columns(entry, fitter, window), window.stop)
+                none = fits[0].status == "no_candidate"
+                best = f"none; no trial qualified: {why_none(fits[0].trials)}" if none else ""
                 progress(
                     f"{self.symbol} optimizations {window.label} tried {fits[0].n_trials} "
-                    f"pruned {fits[0].n_pruned} best {fits[0].in_sample:.2f}"
+                    f"pruned {fits[0].n_pruned} best {best or f'{fits[0].in_sample:.2f}'}"
                 )
             self._known[study_id] = [_fit_columns(fit, study_id) for fit in fits]
 

@@ -22,6 +22,7 @@ from engine.lake.publish import Lake
 from engine.lake.records import digest
 from engine.lake.schemas import schema_of
 from engine.search.fit import bars_sha
+from engine.search.folds import bars_needed
 from engine.search.study import HOW
 from engine.simulation import Execution, adjusted_tick
 from engine.strategies import registry
@@ -230,6 +231,12 @@ def purge_of(entry: Strategy) -> int:
     if entry.folds.purge_bars != "auto":
         return int(entry.folds.purge_bars)
     return registry.get(entry.strategy).holding_bars or 0
+
+
+def too_short_for(entries: Sequence[Strategy], bars: int) -> dict[str, str]:
+    """Return the strategies that so many bars are too few for, with both numbers."""
+    needs = {entry.label: bars_needed(entry.folds, purge_of(entry)) for entry in entries}
+    return {name: f"has {bars} bars, needs {needed}" for name, needed in needs.items() if bars < needed}
 
 
 def default_columns(settings: Settings, symbol: str) -> list[str]:

@@ -24,7 +24,7 @@ from engine.sources.loading import own_events_path
 from engine.stages._prices import Disputed, current_bars, policy_of, prices, refuse_too_few
 from engine.stages.chain import holding
 from engine.stages.coarse import coarser
-from engine.stages.common import read_bars
+from engine.stages.common import read_bars, too_short_for
 from engine.stages.study import status_lines
 from engine.strategies import registry, user
 from engine.symbol_keys import is_canonical
@@ -51,9 +51,9 @@ def symbol_data(symbol: str, settings: Settings, data_dir: Path, asof: int | Non
     except Disputed as disputed:
         raise disputed.error from None
     new = len(bars) - (0 if stored is None else len(stored))
-    return (
-        f"{symbol}: {_said(bars)}, {new} not stored yet, no error{_warned(loaded)}{_made(made, bars.frame)}"
-    )
+    short = _left_out(symbol, settings, len(bars if made is None else made.bars))
+    said = f"{symbol}: {_said(bars)}, {new} not stored yet, no error"
+    return f"{said}{_warned(loaded)}{_made(made, bars.frame)}{short}"
 
 
 def declare(symbol: str, settings: Settings, data_dir: Path, given: Sequence[tuple[str, str]]) -> str:
@@ -136,9 +136,11 @@ def data_file(path: Path, settings: Settings, data_dir: Path) -> str:
     bars, made = loaded.bars, None
     if known is not None and known.base_frame is not None:
         made = coarser(bars, known, settings, loaded.events)
-    refuse_too_few(key, settings, len(bars if made is None else made.bars), known.frame if known else frame)
+    count = len(bars if made is None else made.bars)
+    refuse_too_few(key, settings, count, known.frame if known else frame)
     added = "" if known else f"\n  to use it, write '{_entry(path, key, data_dir)}' under symbols"
-    return f"{path}: {_said(bars)}, no error{_warned(loaded)}{_made(made, frame)}{added}"
+    notes = f"{_warned(loaded)}{_made(made, frame)}{_left_out(key, settings, count)}"
+    return f"{path}: {_said(bars)}, no error{notes}{added}"
 
 
 def _key_of(path: Path, settings: Settings, data_dir: Path) -> str:
@@ -168,6 +170,12 @@ def _made(made: Resampled | None, base: str) -> str:
         return ""
     lines = [f"{made.bars.frame} made of {base}: {_said(made.bars)}", *made.said(base)]
     return "".join(f"\n  {line}" for line in lines)
+
+
+def _left_out(symbol: str, settings: Settings, bars: int) -> str:
+    """Return the strategies that a run will leave out, each on a line; an error only where it is all."""
+    short = too_short_for(settings.entries(symbol), bars)
+    return "".join(f"\n  strategy {name} is left out: {why}" for name, why in short.items())
 
 
 def _warned(loaded: Loaded) -> str:

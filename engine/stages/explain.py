@@ -83,7 +83,7 @@ def find(lake: Lake, what: str) -> list[Result]:
         found = [one for one in every if str(one.record.get("result_id", "")).startswith(what)]
         found = [one for one in found if one.place.startswith("current")] or found
     if not found:
-        known = {one.key for one in every}
+        known = {one.key for one in every} - {ALL_SYMBOLS}
         hint = closest(what, known) if known else "It holds nothing yet: nightfold run"
         raise ConfigError(f"the lake holds no result {what!r}, and no symbol of that name. {hint}")
     return found

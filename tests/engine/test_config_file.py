@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 import yaml
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 
 from engine.config import Settings, plain
-from engine.config_file import load, stamp_us
+from engine.config_file import _EXAMPLES, _mapping, load, stamp_us
 from engine.errors import ConfigError
 from engine.lake.records import digest
 
@@ -197,6 +197,26 @@ def test_a_bad_key_of_a_parameter_is_refused_by_name(leaf, expected, refused):
 def test_a_hostile_symbol_is_refused_at_its_place(key, refused):
     (found,) = refused(f"symbols:\n  IBM: {{}}\n  {json.dumps(key)}: {{}}\n")
     assert re.match(r"nightfold\.yaml:3:3: E16 symbol .* is not canonical \(expected capital letters", found)
+
+
+def test_an_empty_mapping_is_advised_only_where_it_is_taken():
+    advised = [model for _, model in models() if "{}" in _mapping(model)]
+    assert len(advised) > 10
+    for model in advised:
+        model.model_validate({})
+    for model, example in _EXAMPLES.items():
+        model.model_validate(yaml.safe_load(example))
+        with pytest.raises(ValidationError):
+            model.model_validate({})
+
+
+@pytest.mark.parametrize(
+    ("key", "write"),
+    [("walk", ". Write WALK"), ("spy.ny", ". Write SPY.NY"), ("my prices", ""), ("../e", ""), ("con", "")],
+)
+def test_a_symbol_in_small_letters_is_told_its_spelling(key, write, refused):
+    (found,) = refused(f"symbols:\n  {json.dumps(key)}: {{}}\n")
+    assert found.startswith("nightfold.yaml:2:3: E16 ") and found.endswith("{0,31})" + write)
 
 
 @pytest.mark.parametrize(("first", "second"), [("BTC", "btc"), ("btc", "BTC"), ("Btc", "bTC")])

@@ -48,7 +48,8 @@ def test_an_absent_package_names_what_needs_it_and_the_pip_line(module):
     with pytest.raises(MissingExtra) as caught:
         require(module, needed_by="source 'yahoo'", extra="yahoo")
     assert str(caught.value) == (
-        f"source 'yahoo' needs {module}, which is not installed. Run: pip install \"nightfold[yahoo]\""
+        f"source 'yahoo' needs {module}, which is not installed. "
+        'Run, in the root of the project: pip install -c constraints.txt -e ".[yahoo]"'
     )
 
 
@@ -66,8 +67,8 @@ def test_a_package_installed_without_its_dependencies_names_the_one_that_is_abse
         require("alone", needed_by="forecasts.model toto-2", extra="toto")
     assert str(caught.value) == (
         "forecasts.model toto-2 needs a_dependency_of_it, which is not installed. "
-        'Run: pip install "nightfold[toto]", then: pip install --no-deps --ignore-requires-python '
-        "gluonts toto-2 dd-unit-scaling unit-scaling"
+        'Run, in the root of the project: pip install -c constraints.txt -e ".[toto]", then: '
+        "pip install --no-deps --ignore-requires-python gluonts toto-2 dd-unit-scaling unit-scaling"
     )
 
 

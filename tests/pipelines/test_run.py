@@ -170,14 +170,8 @@ def test_an_interrupted_run_says_so_in_one_line_and_leaves_nothing_running(deplo
     [
         ({"strategies": [{"strategy": "trned"}]}, "trend"),
         ({"serch": {}}, "unknown key 'serch'. Closest: search"),
-        (
-            {"schedule": {"cron": "at noon"}},
-            "schedule.cron 'at noon' in time zone 'America/New_York' is no schedule",
-        ),
-        (
-            {"schedule": {"timezone": "Mars/Base"}},
-            "in time zone 'Mars/Base' is no schedule; expected five cron",
-        ),
+        ({"schedule": {"cron": "0 25 * * 2-6"}}, "schedule.cron: hour '25': 25 is outside 0 to 23"),
+        ({"schedule": {"timezone": "America/NewYork"}}, "Closest: America/New_York"),
     ],
 )
 def test_refused_settings_end_with_code_2_before_any_work(deployment, changes, message):

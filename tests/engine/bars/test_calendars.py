@@ -193,7 +193,7 @@ def test_an_absent_package_is_named_with_its_extra(monkeypatch):
             use()
         assert str(caught.value) == (
             "calendar 'XNYS' needs exchange_calendars, which is not installed. "
-            'Run: pip install "nightfold[calendars]"'
+            'Run, in the root of the project: pip install -c constraints.txt -e ".[calendars]"'
         )
     require_known("weekdays")
 

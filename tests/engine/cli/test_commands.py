@@ -1,5 +1,6 @@
 """Every command that reads or checks, as a user types it."""
 
+import importlib.metadata
 import os
 
 import yaml
@@ -28,6 +29,19 @@ def test_check_reads_every_symbol_and_stores_nothing(fresh):
         assert any(line.startswith(f"{symbol}: 350 bars 2015-01-02 to ") for line in lines)
     assert "350 not stored yet, no error" in result.stdout
     assert sorted(path.name for path in fresh.data.iterdir()) == ["inbox"]
+
+
+def test_check_notes_a_strategy_that_cannot_run_and_ends_with_0(fresh):
+    fresh.edit("folds: {warmup_bars: 50, train_bars: 120,", "folds: {warmup_bars: 50, train_bars: 100000,")
+    result = fresh("check", "AAA")
+    assert result.exit_code == 0 and result.stderr == ""
+    assert last_lines(result.stdout, 1) == ["  strategy trend is left out: has 350 bars, needs 100130"]
+
+
+def test_the_version_is_that_of_the_package(fresh):
+    result = fresh("--version")
+    assert result.exit_code == 0
+    assert result.stdout == f"nightfold, version {importlib.metadata.version('nightfold')}\n"
 
 
 def test_check_of_a_stored_symbol_counts_what_is_new(done):
@@ -110,6 +124,12 @@ def test_status_shows_rows_writers_and_of_one_symbol_its_studies(done):
         and "trend fold 1: told 2, tried 2, pruned 0, failed 0, invalid 0, duplicates 0, " in one
     )
     assert "trend tonight: told 2" in one
+
+
+def test_explain_of_an_unknown_symbol_names_those_of_the_lake_alone(done):
+    assert done("explain", "_all").stdout.startswith("champions _all: result ")
+    refused = done("explain", "NOPE")
+    assert refused.exit_code == 2 and refused.stderr.endswith(" Known: AAA, BBB.\n")
 
 
 def test_status_before_any_run_says_so(fresh):

@@ -64,6 +64,22 @@ def test_fixed_values_have_the_declared_type(leaf, expected):
     assert type(_space(**leaf).fixed[name]) is kind
 
 
+@pytest.mark.parametrize(
+    "leaf, found",
+    [
+        ({"fast": {"type": "int", "low": 1, "high": 60}}, "found 1. "),
+        ({"fast": {"type": "fixed", "value": 101}}, "found 101. "),
+        ({"fast": {"type": "fixed", "value": 2.5}}, "found 2.5. "),
+        ({"fast": {"type": "fixed", "value": "9"}}, "found '9'. "),
+        ({"width": {"type": "float", "low": 0.25, "high": 2}}, "found 0.25. "),
+    ],
+)
+def test_a_number_outside_is_said_as_it_was_written(leaf, found):
+    with pytest.raises(ConfigError) as refused:
+        _space(**leaf)
+    assert found in str(refused.value)
+
+
 def test_choices_of_a_number_have_the_declared_type():
     space = _space(
         fast={"type": "categorical", "choices": [5.0, 10]}, width={"type": "categorical", "choices": [1, 2.5]}
@@ -74,8 +90,8 @@ def test_choices_of_a_number_have_the_declared_type():
 
 REFUSED = [
     ({"fats": {"type": "fixed", "value": 3}}, r"parameter 'fats' is not declared .* Closest: fast"),
-    ({"fast": {"type": "int", "low": 1, "high": 60}}, r"'fast' is declared as int from 2 to 100; found 1\.0"),
-    ({"fast": {"type": "int", "low": 2, "high": 101}}, r"from 2 to 100; found 101\.0\. Narrow it"),
+    ({"fast": {"type": "int", "low": 1, "high": 60}}, r"'fast' is declared as int from 2 to 100; found 1\. "),
+    ({"fast": {"type": "int", "low": 2, "high": 101}}, r"from 2 to 100; found 101\. Narrow it"),
     ({"fast": {"type": "float", "low": 2, "high": 3}}, r"'fast' is declared as int; found type float"),
     ({"width": {"type": "int", "low": 1, "high": 3}}, r"'width' is declared as float; found type int"),
     ({"fast": {"type": "fixed", "value": 2.5}}, r"declared as int from 2 to 100; found 2\.5"),

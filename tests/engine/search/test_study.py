@@ -1,6 +1,7 @@
 """A study over a made landscape: halving, duplicates, constraints, what is best."""
 
 import math
+import re
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from engine.config_sections import Constraints, Leaf, Search
 from engine.errors import SearchError
 from engine.search.ledger import summary
 from engine.search.space import Space
-from engine.search.trial import SpanResult, best_of
+from engine.search.trial import SpanResult, Trial, best_of, why_none
 
 
 @pytest.mark.parametrize("sampler", ["tpe", "random"])
@@ -198,6 +199,28 @@ def test_no_trade_is_told_apart_by_its_signals(signals, outcome):
     assert {t.outcome for t in complete} == {outcome}
     assert best_of(trials) is None
     assert {t.constraints["min_trades"] for t in complete} == {1.0}
+
+
+def test_why_no_trial_qualified_counts_each_constraint_over_the_trials_that_ran_to_the_end():
+    landscape = Landscape(trades=lambda c, s: c["x"] % 2)  # on each of the inner folds
+    limits = Constraints(min_trades=10_000, max_trades=1, max_drawdown=None)
+    trials = landscape.run(Search(screen=0, max_trials=48, batch=16, pruner="none"), limits=limits)
+    own = [t for t in trials if t.duplicate_of is None]
+    odd = sum(t.config["x"] % 2 for t in own)
+    assert 0 < odd < len(own)
+    copy = Trial(len(trials), 3, trials[0].chosen, trials[0].config)
+    copy.copy_of(trials[0])
+    trials.append(copy)  # is not counted again
+    assert why_none(trials) == (
+        f"min_trades broken by {len(own)} of {len(own)} that ran to the end, max_trades by {odd}"
+    )
+
+
+def test_why_no_trial_qualified_where_none_ran_to_the_end():
+    invalid = Landscape().run(valid=lambda config: False)
+    assert re.fullmatch(r"no trial ran to the end: INVALID_PARAMS \d+", why_none(invalid))
+    undefined = Landscape(lambda config, start: math.nan).run(Search(screen=0, max_trials=16, batch=16))
+    assert re.fullmatch(r"no trial ran to the end: INVALID_NUMERIC \d+", why_none(undefined))
 
 
 OFF = dict(min_trades=None, max_drawdown=None)

@@ -195,7 +195,7 @@ def test_a_frame_that_the_venue_lacks_is_a_settings_error(venue):
 def test_a_missing_package_names_the_extra(venue, monkeypatch):
     client_of(venue)
     monkeypatch.setitem(sys.modules, "ccxt", None)
-    with pytest.raises(MissingExtra, match=r"source 'exchange' needs ccxt.*nightfold\[exchange\]"):
+    with pytest.raises(MissingExtra, match=r"source 'exchange' needs ccxt.*\.\[exchange\]"):
         loaded(venue)
 
 

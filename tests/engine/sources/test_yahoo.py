@@ -238,5 +238,6 @@ def test_a_missing_package_names_the_extra(monkeypatch):
     with pytest.raises(MissingExtra) as caught:
         loaded()
     assert str(caught.value) == (
-        "source 'yahoo' needs yfinance, which is not installed. Run: pip install \"nightfold[yahoo]\""
+        "source 'yahoo' needs yfinance, which is not installed. "
+        'Run, in the root of the project: pip install -c constraints.txt -e ".[yahoo]"'
     )

@@ -82,6 +82,23 @@ def test_too_few_bars_for_every_strategy_are_an_error_also_of_a_new_file(tmp_pat
     assert "50 bars" in examine.data_file(path, settings(), tmp_path)
 
 
+def test_strategies_that_a_run_will_leave_out_are_noted_with_both_numbers(tmp_path):
+    (tmp_path / "inbox").mkdir()
+    path = tmp_path / "inbox" / "AAA.csv"
+    path.write_text(to_csv(BARS))
+    long = {"strategy": "trend", "name": "patient", "folds": {**FOLDS, "train_bars": 100_000}}
+    other = {**long, "name": "of others", "symbols": ["BBB"]}
+    raw = {**BASE, "symbols": {"AAA": {}, "BBB": {}}, "strategies": [*BASE["strategies"], long, other]}
+    both = Settings.model_validate(raw)
+    note = "\n  strategy patient is left out: has 60 bars, needs 100030"  # 10 + 100000 + 4 x 5
+    for said in (
+        examine.symbol_data("AAA", both, tmp_path, None),
+        examine.data_file(path, both, tmp_path),
+    ):
+        assert said.endswith(", no error" + note) or said.count("left out") == 1 and said.endswith(note)
+    assert "left out" not in examine.symbol_data("AAA", settings(), tmp_path, None)
+
+
 def test_no_such_file_names_the_closest_symbol(tmp_path):
     with pytest.raises(ConfigError, match=r"aab is neither a file nor a symbol .* Closest: AAA\."):
         examine.data_file(Path("aab"), settings(), tmp_path)

@@ -321,7 +321,9 @@ def test_a_missing_package_is_refused_before_any_work(tmp_path, monkeypatch, pac
     result = CliRunner().invoke(cli.main, ["--settings", str(settings), "run"])
     assert result.exit_code == 2
     assert result.stderr.startswith(f"nightfold.yaml:{line}:3: source {extra!r} needs {package}, ")
-    assert result.stderr.endswith(f'Run: pip install "nightfold[{extra}]"\n')
+    assert result.stderr.endswith(
+        f'Run, in the root of the project: pip install -c constraints.txt -e ".[{extra}]"\n'
+    )
     assert [path.name for path in tmp_path.iterdir()] == ["nightfold.yaml"]
 
 

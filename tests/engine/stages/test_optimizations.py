@@ -206,6 +206,9 @@ def test_nights_around_a_new_fold_leave_one_fit_a_fold_and_policy(early, alfa, q
             policies = [fit["policy"] for fit in fits]
             assert len(set(policies)) == len(policies)
             assert sum(fit["selected"] for fit in fits) == 1
+        said = [line for line in early.said if " trend " in line and " tried " in line]
+        assert any(" none; no trial qualified: min_trades broken by " in line for line in said) != qualifies
+        assert said and not any("nan" in line for line in said)
     shared = {row["study_id"] for row in folds} & {row["study_id"] for row in nightly}
     assert {row["study_id"] for row in folds if row["test_from"] == 890} <= shared
 

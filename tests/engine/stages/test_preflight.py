@@ -51,7 +51,7 @@ WRONG = [
     (HEAD + TREND + "    parameters:\n      fats: {type: fixed, value: 3}\n",
      r"nightfold\.yaml:5:7: parameter 'fats' is not declared by this strategy\. Closest: fast"),
     (HEAD + TREND + "    parameters:\n      fast: {type: int, low: 1, high: 60}\n",
-     r"nightfold\.yaml:5:7: parameter 'fast' is declared as int from 2 to 100; found 1\.0"),
+     r"nightfold\.yaml:5:7: parameter 'fast' is declared as int from 2 to 100; found 1\. "),
     (HEAD + TREND + "    parameters:\n      stop_atr: {type: float, low: 1, high: 40}\n",
      r"nightfold\.yaml:5:7: parameter 'stop_atr' is declared as float from 0\.5 to 10\.0; found 40\.0"),
     (HEAD + TREND + "    parameters:\n      fast: {type: float, low: 5, high: 60}\n",
@@ -112,13 +112,11 @@ def test_a_purge_shorter_than_the_longest_holding_is_refused(check, monkeypatch)
 )  # fmt: skip
 def test_an_absent_package_is_named_with_its_install_line(check, monkeypatch, source, package, extra):
     def absent(name, *, needed_by, extra):
-        raise MissingExtra(f'{needed_by} needs {name}. Run: pip install "nightfold[{extra}]"')
+        raise MissingExtra(f'{needed_by} needs {name}. Run: pip install -e ".[{extra}]"')
 
     monkeypatch.setattr(module, "require", absent)
     check(HEAD)
-    with pytest.raises(
-        ConfigError, match=rf'nightfold\.yaml:3:3: .* needs {package}.*"nightfold\[{extra}\]"'
-    ):
+    with pytest.raises(ConfigError, match=rf'nightfold\.yaml:3:3: .* needs {package}.*"\.\[{extra}\]"'):
         check(f"symbols:\n  ALFA: {{}}\n  BETA: {source}\n".replace("ALFA: {}", "ALFA: {source: files}"))
 
 
@@ -145,7 +143,7 @@ def test_an_absent_calendar_package_is_named_with_its_install_line(check, monkey
     check("symbols:\n  ALFA: {source: files, calendar: weekdays}\n")
     message = (
         r"nightfold\.yaml:2:25: calendar 'XNYS' needs exchange_calendars, which is not installed\. "
-        r'Run: pip install "nightfold\[calendars\]"'
+        r'Run, in the root of the project: pip install -c constraints\.txt -e "\.\[calendars\]"'
     )
     with pytest.raises(ConfigError, match=message):
         check("symbols:\n  ALFA: {source: files, calendar: XNYS}\n")
@@ -169,10 +167,10 @@ def test_an_absent_solver_is_named_with_its_install_line(check, monkeypatch, sol
     from engine.search.levels import external
 
     def absent(name, *, needed_by, extra):
-        raise MissingExtra(f'{needed_by} needs {name}. Run: pip install "nightfold[{extra}]"')
+        raise MissingExtra(f'{needed_by} needs {name}. Run: pip install -e ".[{extra}]"')
 
     monkeypatch.setattr(external, "require", absent)
-    message = rf'nightfold\.yaml:2:10: levels\.solver {solver} needs {solver}.*"nightfold\[{solver}\]"'
+    message = rf'nightfold\.yaml:2:10: levels\.solver {solver} needs {solver}.*"\.\[{solver}\]"'
     with pytest.raises(ConfigError, match=message):
         check(HEAD + f"levels: {{solver: {solver}}}\n")
 

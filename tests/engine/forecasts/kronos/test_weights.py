@@ -97,7 +97,8 @@ def test_refuses_a_model_with_another_tokenizer(kronos_folder):
 def test_says_which_extra_reads_the_weights(kronos_folder, monkeypatch):
     monkeypatch.setitem(sys.modules, "safetensors", None)
     text = re.escape(
-        'model kronos needs safetensors, which is not installed. Run: pip install "nightfold[kronos]"'
+        "model kronos needs safetensors, which is not installed. "
+        'Run, in the root of the project: pip install -c constraints.txt -e ".[kronos]"'
     )
     with pytest.raises(MissingExtra, match=text):
         load(kronos_folder / "model" / "model.safetensors", configs(kronos_folder)[0].shapes())

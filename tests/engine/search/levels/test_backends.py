@@ -210,6 +210,6 @@ def test_an_absent_extra_is_an_error_with_the_line_that_installs_it(name, monkey
     with pytest.raises(
         MissingExtra,
         match=rf"^levels.solver {extra} needs {extra}, which is not installed. "
-        rf'Run: pip install "nightfold\[{extra}\]"$',
+        rf'Run, in the root of the project: pip install -c constraints.txt -e "\.\[{extra}\]"$',
     ):
         run(name)
