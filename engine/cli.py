@@ -128,7 +128,8 @@ def check(
     if given or accept_revision:
         symbol = chosen(file, [file_or_key or ""])[0]
         if given:
-            click.echo(examine.declare(symbol, file.settings, file.data_dir, given))
+            clock = clock_of(file, None)
+            click.echo(examine.declare(symbol, file.settings, file.data_dir, given, clock))
         if accept_revision:
             click.echo(examine.accept(symbol, file.settings, file.data_dir, clock_of(file, None), cpus()))
     if lists:

@@ -65,7 +65,10 @@ def chosen(file: SettingsFile, keys: Sequence[str]) -> list[str]:
         if key not in known:
             name = key.upper()
             addable = name not in known and is_canonical(name)
-            add = f" To add it, write '{name}: {{}}' under symbols" if addable else ""
+            from engine.sources.inbox import entry
+
+            line = entry(name, file.data_dir)
+            add = f" To add it, write '{line}' under symbols" if addable else ""
             raise ConfigError(f"symbol {key!r} is not in {file.path.name}. {closest(name, known)}{add}")
     return list(dict.fromkeys(keys)) or list(known)
 

@@ -15,7 +15,7 @@ from engine.bars.calendars import knows_sessions
 from engine.bars.findings import Context, Finding, Mask, RawBars, places
 from engine.bars.gaps import late_by, missing_between, unit_of
 from engine.bars.model import FRAME_US, Bars, Floats, Ints, iso
-from engine.bars.splits import Event
+from engine.bars.splits import Event, at_session_open, effect
 
 DAY_US = FRAME_US["1d"]
 GAP_FLOOR, GAP_MULTIPLE = float(np.log(1.4)), 15.0  # E12
@@ -85,6 +85,50 @@ def jumps(bars: Bars, events: Sequence[Event]) -> tuple[Ints, Floats, Floats]:
     return at[kept], ratio[at[kept] - 1], typical[kept]
 
 
+def is_jump(ratio: float, typical: float) -> bool:
+    """Say whether open / close before is an E12, where moves of log size ``typical`` are usual."""
+    return bool(abs(np.log(ratio)) > max(GAP_FLOOR, GAP_MULTIPLE * typical))
+
+
+def made_by(
+    bars: Bars, sudden: tuple[Ints, Floats, Floats], events: Sequence[Event]
+) -> tuple[int, Event, float] | None:
+    """Return the first of some jumps that is not in the prices: an event makes it.
+
+    Parameters
+    ----------
+    bars : Bars
+        Bars that ``events`` are applied to.
+    sudden
+        What `jumps` returns, or some of it.
+    events : sequence of Event
+        As for `check_series`.
+
+    Returns
+    -------
+    (int, Event, float) or None
+        Index of the bar; the event without which the bar does not jump; open / close before without it.
+
+    NaN: none.
+    """
+    effective = at_session_open(events, bars.frame, bars.calendar) if len(sudden[0]) else ()
+    for t, ratio, typical in zip(*sudden, strict=True):
+        for event, at in zip(events, effective, strict=True):
+            factor = effect(at, int(bars.ts[t - 1]), int(bars.ts[t]))
+            if factor != 1.0 and not is_jump(ratio / factor, typical):
+                return int(t), event, float(ratio / factor)
+    return None
+
+
+def take_away(event: Event, key: str) -> str:
+    """Return how to take an event of a symbol out of where it was read."""
+    if event.place.endswith(".yaml"):
+        return f"delete the {event.kind} of {iso(event.ts)} from {event.place}"
+    if not event.place.endswith("reply"):
+        return f"delete {event.place}"
+    return f"set the vendor's {event.kind} aside: nightfold check {key} --adjust 1:1@{iso(event.ts)}"
+
+
 def near_ratio(ratio: float) -> float:
     """Return n where a price ratio is within 6 % of n or 1/n, of n = 1.5, 2, 3 .. 1000; else 0.
 
@@ -104,10 +148,31 @@ def _shares(n: float) -> tuple[str, str]:
     return ("3", "2") if n == 1.5 else (f"{n:g}", "1")
 
 
-def _advice(bars: Bars, at: Ints, ratio: Floats) -> str:
+def _session_date(bars: Bars, t: int) -> str:
+    """Return the date whose events take effect at a bar: a session may open on the evening before."""
+    day = int(bars.ts[t] // DAY_US * DAY_US)
+    dated = [Event(day, "split", 2.0, ""), Event(day + DAY_US, "split", 2.0, "")]
+    first, second = at_session_open(dated, bars.frame, bars.calendar)
+    later = effect(second, int(bars.ts[t - 1]), int(bars.ts[t])) != 1.0 and first.ts < second.ts
+    return iso(day + DAY_US if later else day)
+
+
+def _advice(bars: Bars, at: Ints, ratio: Floats, events: Sequence[Event]) -> str:
     """Return the command that would explain the first jump."""
     key, day = bars.symbol, iso(int(bars.ts[at[0]] // DAY_US * DAY_US))
-    real = f"nightfold check {key} --verified {day}"
+    real, dated = f"nightfold check {key} --verified {day}", _session_date(bars, int(at[0]))
+    for event, effective in zip(events, at_session_open(events, bars.frame, bars.calendar), strict=True):
+        factor = effect(effective, int(bars.ts[at[0] - 1]), int(bars.ts[at[0]]))
+        if factor != 1.0:  # an event stands there already, of another value than the prices show
+            n = near_ratio(float(ratio[0] / factor))
+            if event.kind != "split" or not n:
+                mend = "correct that bar" if event.place.endswith("reply") else take_away(event, key)
+                return f"{mend} if it is wrong, or if the move is real: {real}"
+            new, old = _shares(n) if ratio[0] < factor else _shares(n)[::-1]
+            return (
+                f"looks like a {new}:{old} split in place of {event.value:.10g}:1 of {event.place}: "
+                f"nightfold check {key} --adjust {new}:{old}@{iso(event.ts)}   (real move: --verified {day})"
+            )
     n = near_ratio(float(ratio[0]))
     if not n:
         return f"correct that bar, or if the move is real: {real}"
@@ -120,13 +185,13 @@ def _advice(bars: Bars, at: Ints, ratio: Floats) -> str:
         last = iso(int(bars.ts[at[back[0]] - 1] // DAY_US * DAY_US))
         unit = n if ratio[0] > 1 else 1 / n
         return (
-            f"looks like a block in another unit: nightfold check {key} --scale {unit:g}@{day}..{last}"
+            f"looks like a block in another unit: nightfold check {key} --scale {unit:g}@{dated}..{last}"
             f"   (real move: --verified {day})"
         )
     new, old = _shares(n) if ratio[0] < 1 else _shares(n)[::-1]
     return (
         f"looks like a {new}:{old} {'' if ratio[0] < 1 else 'reverse '}split: "
-        f"nightfold check {key} --adjust {new}:{old}@{day}   (real move: --verified {day})"
+        f"nightfold check {key} --adjust {new}:{old}@{dated}   (real move: --verified {day})"
     )
 
 
@@ -135,11 +200,23 @@ def _jump(
     sudden: tuple[Ints, Floats, Floats],
     first: int,
     place: Callable[[Ints], tuple[str, ...]],
+    events: Sequence[Event],
 ) -> Iterator[Finding]:
     at, ratio, typical = sudden
     new = at >= first
     at, ratio, typical = at[new], ratio[new], typical[new]
     if not len(at):
+        return
+    if made := made_by(bars, (at, ratio, typical), events):
+        t, event, left = made
+        day, i = iso(int(bars.ts[t] // DAY_US * DAY_US)), int(np.searchsorted(at, t))
+        yield Finding(
+            "E12", "price gap made by an event", 1, "bar", place(at[i : i + 1]),
+            f"open was {ratio[i]:.3f} x the previous close with the {event.kind} {event.value:.10g} of "
+            f"{iso(event.ts)} ({event.place}), {left:.3f} x without it; expected no jump on {day}",
+            "the prices do not show that event, or show it on another date",
+            f"{take_away(event, bars.symbol)}, then: nightfold check {bars.symbol}",
+        )  # fmt: skip
         return
     bound = max(GAP_FLOOR, GAP_MULTIPLE * float(typical[0]))
     before = float(bars.close[at[0] - 1] * bars.adj[at[0] - 1])
@@ -158,11 +235,11 @@ def _jump(
         f"open was {ratio[0]:.3f} x the previous close {before:.10g}; "
         f"expected within {np.exp(-bound):.3f} .. {np.exp(bound):.3f} (floor ln 1.4; "
         f"15 x median move = {GAP_MULTIPLE * float(typical[0]):.2f})",
-        why, _advice(bars, at, ratio),
+        why, _advice(bars, at, ratio, events),
     )  # fmt: skip
 
 
-def _reach(bars: Bars) -> Floats:
+def reach_of(bars: Bars) -> Floats:
     """Return how many times high or low lies beyond open and close, >= 1, shape (T,)."""
     top, bottom = np.maximum(bars.open, bars.close), np.minimum(bars.open, bars.close)
     return np.asarray(np.maximum(bars.high / top, bottom / bars.low))
@@ -214,7 +291,7 @@ def _stuck(close: Floats) -> Ints:
     return np.asarray(starts[lengths > EQUAL_CLOSES])
 
 
-def _outliers(bars: Bars, reach: Floats, explained: Ints) -> Ints:
+def outliers(bars: Bars, reach: Floats, explained: Ints) -> Ints:
     """Return bars whose close, or whose range beyond open and close, is far from the typical move."""
     move = np.zeros(len(bars))
     move[1:] = np.abs(np.diff(np.log(bars.close)))
@@ -259,7 +336,7 @@ def check_series(
     context : Context
         Asof, largest gap, last stamp of the group.
     events : sequence of Event
-        The symbol's verified moves; splits and dividends are in ``bars`` already.
+        The symbol's own and its vendor's; splits, scales and dividends are in ``bars`` already.
     raw : RawBars or None
         The same T rows as they came, for file and line in messages.
     first : int
@@ -276,15 +353,15 @@ def check_series(
     def place(rows: Ints) -> tuple[str, ...]:
         return tuple(iso(int(bars.ts[t])) for t in rows[:3]) if raw is None else places(raw, rows)
 
-    sudden, reach = jumps(bars, events), _reach(bars)
+    sudden, reach = jumps(bars, events), reach_of(bars)
     verified = [event.ts // DAY_US for event in events if event.kind == "verified_move"]
     real = np.isin(bars.ts // DAY_US, verified) if verified else np.zeros(len(bars), dtype=np.bool_)
     found = [
         *_gap(bars, context, first, place),
-        *_jump(bars, sudden, first, place),
+        *_jump(bars, sudden, first, place, events),
         *_spike(bars, reach, real, first, place),
     ]
-    odd = _outliers(bars, reach, sudden[0])
+    odd = outliers(bars, reach, sudden[0])
     odd = odd[~real[odd]]
     for rule, title, rows in (
         ("W02", f"more than {EQUAL_CLOSES} equal closes", _stuck(bars.close)),

@@ -74,6 +74,29 @@ def factors(ts: Ints, events: Sequence[Event]) -> Floats:
     return factor
 
 
+def effect(event: Event, before: int, ts: int) -> float:
+    """Return by how much an event multiplies open / close before of a bar; 1.0 where it changes nothing.
+
+    Parameters
+    ----------
+    event : Event
+        As `at_session_open` returns it.
+    before, ts : int
+        Opens of the bar before and of the bar, microseconds UTC.
+
+    >>> effect(Event(10, "split", 2.0, ""), 5, 10), effect(Event(10, "split", 2.0, ""), 10, 15)
+    (2.0, 1.0)
+    """
+    factor = 1.0
+    if event.kind == "split" and before < event.ts <= ts:
+        factor *= event.value
+    if event.kind == "scale" and before < event.ts <= ts:
+        factor /= event.value
+    if event.kind == "scale" and before < event.until + DAY_US <= ts:
+        factor *= event.value
+    return factor
+
+
 def at_session_open(events: Sequence[Event], frame: str, calendar: str) -> list[Event]:
     """Return events that take effect where their date's session opens.
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import duckdb
 import pyarrow as pa
 
-from engine.errors import LakeError
+from engine.errors import LakeError, closest
 from engine.lake.files import link, replace_atomically, write_text
 from engine.lake.schemas import TABLES
 from engine.lake.snapshots import (
@@ -200,5 +200,14 @@ def query(data_dir: Path, sql: str) -> tuple[list[str], list[tuple[object, ...]]
         try:
             result = connection.execute(sql)
             return [column[0] for column in result.description], result.fetchall()
+        except duckdb.CatalogException as error:
+            unknown = re.search(r"Table with name (\w+) does not exist", str(error))
+            if unknown is None:
+                raise LakeError(f"the query failed: {error}") from error
+            near = closest(unknown[1].lower(), TABLES)
+            raise LakeError(
+                f"the warehouse has no table {unknown[1]!r}. {near} "
+                "List all, or the columns of one: show tables, describe bars"
+            ) from error
         except duckdb.Error as error:
             raise LakeError(f"the query failed: {error}") from error

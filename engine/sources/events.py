@@ -118,9 +118,20 @@ def declared_event(text: str) -> Event:
     """
     name, _, rest = text.partition(":")
     kind = {"adjust": "split", "scale": "scale"}[name]
-    date, value, note = parse_event(kind, rest)
+    return as_event(kind, rest, "prices.repairs in nightfold.yaml")
+
+
+def as_event(kind: str, text: str, place: str) -> Event:
+    """Return the event of a text that `parse_event` takes; ``place`` names where it was read.
+
+    Raises
+    ------
+    ConfigError
+        The text has another form.
+    """
+    date, value, note = parse_event(kind, text)
     ts, until = _date_us(date), _date_us(note.removeprefix("until="))
-    return Event(ts or 0, kind, float(value), "prices.repairs in nightfold.yaml", until or 0)
+    return Event(ts or 0, kind, float(value or 0.0), place, until or 0)
 
 
 def with_event(text: str, key: str, kind: str, date: str, value: str, note: str) -> str:

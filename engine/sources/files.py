@@ -64,7 +64,7 @@ def read_parquet(data: bytes, key: str, frame: str, calendar: str, form: FileFor
         schema = pyarrow.parquet.read_schema(pa.BufferReader(data))
         theirs = [name for name in schema.names if name not in form.ignore_columns]
         wanted = our_names(theirs, form)
-        stamp = check_columns(reader, wanted, unit="row")
+        stamp = check_columns(reader, wanted, form, unit="row")
         table = pyarrow.parquet.read_table(pa.BufferReader(data), columns=theirs, use_threads=False)
         table = table.rename_columns(wanted)
     except (pa.ArrowInvalid, OSError) as error:

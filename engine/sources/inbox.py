@@ -45,6 +45,12 @@ def dropped(data_dir: Path) -> list[Dropped]:
     return found
 
 
+def entry(key: str, data_dir: Path) -> str:
+    """Return the line of nightfold.yaml that makes a key a symbol, of its file in the inbox if any."""
+    lies = any((data_dir / "inbox" / f"{key}{ending}").is_file() for ending in ENDINGS)
+    return f"{key}: {{source: files}}" if lies else f"{key}: {{}}"
+
+
 def advice(file: Dropped, known: Collection[str]) -> str:
     """Return what to do with a file that is no symbol of the settings; empty where it is one.
 

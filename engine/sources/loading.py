@@ -14,9 +14,10 @@ from engine.bars.findings import Context, RawBars, refuse
 from engine.bars.model import FRAME_US, Bars, iso
 from engine.bars.policy import Policy, Rejected, settle
 from engine.bars.series import check_series
-from engine.bars.splits import Event, adjust, at_session_open, rescale
+from engine.bars.splits import Event
 from engine.errors import ConfigError, closest
 from engine.sources.base import Keeper, RawBatch, Request, Source, SymbolSource
+from engine.sources.declaring import based_on, refuse_unfounded
 from engine.sources.events import combine, declared_event, events_sha, read_events
 from engine.sources.files import Files
 from engine.sources.patience import Patience
@@ -162,6 +163,7 @@ def load(
     patience: Patience | None = None,
     pages: Sequence[RawBatch] | None = None,
     client: Any = None,
+    to_declare: Sequence[Event] = (),
 ) -> Loaded:
     """Fetch, parse, adjust and check one symbol's bars.
 
@@ -196,6 +198,9 @@ def load(
         Kept replies to read in place of asking for new ones.
     client : object or None
         See `make_source`.
+    to_declare : sequence of Event
+        Events that are to be kept from now on: they are compared with the prices (see
+        `engine.sources.declaring`) in place of a search for gaps and jumps, and are not in what is returned.
 
     Returns
     -------
@@ -209,7 +214,7 @@ def load(
     DataError
         Any rule of the readers, of `engine.bars.checks` and of the events.
     ConfigError
-        Unknown source, frame or venue.
+        Unknown source, frame or venue; or the prices do not show an event that is to be declared.
     MissingExtra
         The source's package is not installed.
     """
@@ -241,12 +246,13 @@ def load(
     spare = max(0, policy.spare(len(rows) + len(unread)) - len(unread))
     settled = settle(rows, context, policy, spare=spare)
     declared = [declared_event(text) for text in policy.repairs if policy.kind == "repair" and "@" in text]
-    events = combine([*own, *declared], [event for page in parsed for event in page.events])
-    effective = at_session_open(events, frame, options.calendar)
-    kept = rescale(clean(settled.rows, context), effective)
-    bars = adjust(kept, effective, key, frame, options.calendar)
+    vendors = [event for page in parsed for event in page.events]
+    events, rows = combine([*own, *declared], vendors), clean(settled.rows, context)
+    if to_declare:
+        refuse_unfounded(rows, context, [*own, *declared], vendors, to_declare)
+    kept, bars = based_on(rows, events, context)
     findings = [*(f for page in parsed for f in page.findings), *settled.findings]
-    if overlap_from is None:
+    if overlap_from is None and not to_declare:
         findings += check_series(bars, context, events, raw=kept)
     warnings = refuse(findings, key, frame)
     repairs = [text for page in parsed for text in page.repairs] + list(settled.repairs)

@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
+import yaml
 
 from engine.bars.findings import RawBars
 from engine.bars.model import Ints
@@ -40,21 +41,32 @@ def our_names(names: list[str], form: FileFormat) -> list[str]:
     return [IGNORED + name if name in form.ignore_columns else ours.get(name, name) for name in names]
 
 
-def _declaration(reader: FileReader, names: list[str]) -> str:
+def _declaration(reader: FileReader, names: list[str], form: FileFormat) -> str:
     """Return the line of nightfold.yaml that reads a vendor's spelling of our names, or nothing."""
     spelt = {name.strip().lower(): name for name in names}
     stamp = next((name for name in ("date", "timestamp") if name in spelt), None)
     if stamp is None or not set(NUMBERS) <= set(spelt):
         return ""
-    pairs = ", ".join(f"{name}: {spelt[name]}" for name in (stamp, *NUMBERS) if spelt[name] != name)
-    others = [name for key, name in spelt.items() if key not in KNOWN]
-    more = f", ignore_columns: [{', '.join(others)}]" if others else ""
-    return f"declare file: {{path: ..., columns: {{{pairs}}}{more}}} for {reader.key} in nightfold.yaml"
+    plain = FileFormat()
+    wanted = {name: getattr(form, name) for name in ("zone", "date_format", "delimiter")}
+    wanted = {name: value for name, value in wanted.items() if value != getattr(plain, name)}
+    spellings = {name: spelt[name] for name in (stamp, *NUMBERS, "symbol") if spelt.get(name, name) != name}
+    others = [name for name in names if name not in spelt.values() or name.strip().lower() not in KNOWN]
+    file = {
+        "path": form.path or f"inbox/{reader.origin}",
+        **wanted,
+        "columns": spellings | dict(form.columns),
+        "ignore_columns": [*form.ignore_columns, *dict.fromkeys(others)],
+    }
+    file = {name: value for name, value in file.items() if value}
+    line = yaml.safe_dump({"file": file}, default_flow_style=True, sort_keys=False, width=1 << 20)
+    return f"declare {line.strip()[1:-1]} for {reader.key} in nightfold.yaml"
 
 
 def check_columns(
     reader: FileReader,
     names: list[str],
+    form: FileFormat,
     unit: str = "line",
     *,
     without_open: bool = False,
@@ -77,13 +89,15 @@ def check_columns(
         extra = ""
         if unknown and not missing and stamps:
             extra = f", or list it in ignore_columns of {reader.key}'s file in nightfold.yaml"
+            if line := _declaration(reader, read, form):
+                extra += f": {line}"
         reader.refuse(
             "E01",
             "column missing or unknown",
             detail=f"{detail.rstrip('.')}; expected {SCHEMA}",
             why="columns are never guessed",
             lines=(1,) if unit == "line" else (),
-            remedy=(_declaration(reader, read) if missing or not stamps else "")
+            remedy=(_declaration(reader, read, form) if missing or not stamps else "")
             or f"name the columns of {reader.origin} so{extra}",
         )
     return stamps[0]
@@ -238,7 +252,7 @@ def _typed(
 ) -> RawBars:
     """Read whole text whose rows stand in ``lines`` of the file (None = from line 2 on)."""
     names = our_names(_header(reader, data, form.delimiter), form)
-    stamp = check_columns(reader, names, without_open=without_open)
+    stamp = check_columns(reader, names, form, without_open=without_open)
     epoch = form.date_format in ("epoch_s", "epoch_ms")
     numbers = [name for name in NUMBERS if name in names]
     types = dict.fromkeys(numbers, pa.float64()) | {stamp: pa.int64() if epoch else pa.string()}

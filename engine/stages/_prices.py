@@ -19,6 +19,7 @@ from engine.bars.policy import Policy
 from engine.bars.resample import Resampled
 from engine.bars.revisions import accept, differences, merge, needs_whole_history, refuse_other_unit
 from engine.bars.series import check_series
+from engine.bars.splits import Event
 from engine.config import Instrument, Settings
 from engine.errors import ConfigError, DataError
 from engine.lake import raw
@@ -289,7 +290,12 @@ class _Asked:
             group_last=_group_last(self.lake, it, self.settings),
         )  # fmt: skip
 
-    def load(self, overlap_from: int | None, pages: Sequence[RawBatch] | None = None) -> Loaded:
+    def load(
+        self,
+        overlap_from: int | None,
+        pages: Sequence[RawBatch] | None = None,
+        to_declare: Sequence[Event] = (),
+    ) -> Loaded:
         """Return what the source gives from a stamp on, or gave in ``pages``; its replies are kept first."""
         it, settings = self.instrument, self.settings
         options = SymbolSource(
@@ -317,7 +323,23 @@ class _Asked:
             keeper=raw.Download(self.lake.data_dir, it.source, it.key) if kept else None,
             patience=self.keep,
             pages=pages,
+            to_declare=to_declare,
         )
+
+
+def compare_events(
+    lake: Lake, symbol: str, settings: Settings, asof: int | None, declared: Sequence[Event]
+) -> None:
+    """Refuse events of a symbol that its source's prices, as they are now, do not show.
+
+    Raises
+    ------
+    ConfigError, DataError
+        As `engine.sources.declaring.refuse_unfounded`; or the prices cannot be read.
+    """
+    instrument = settings.instrument(symbol)
+    asked = _Asked(lake, instrument.as_read(), settings, asof, keep=None, table=source_table(instrument))
+    asked.load(None, to_declare=declared)
 
 
 def load_whole(

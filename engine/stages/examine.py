@@ -12,16 +12,23 @@ from engine.bars.model import Bars, iso
 from engine.bars.policy import Policy
 from engine.bars.resample import Resampled
 from engine.config import Settings
-from engine.errors import ConfigError, closest
+from engine.errors import ConfigError, DataError, closest
 from engine.features.registry import names as feature_names
 from engine.lake.files import write_text
 from engine.lake.leases import is_held
 from engine.lake.publish import Lake
 from engine.sources import FileFormat, Loaded, SymbolSource, load
-from engine.sources.events import parse_event, with_event
-from engine.sources.inbox import advice, dropped
+from engine.sources.events import as_event, parse_event, with_event
+from engine.sources.inbox import advice, dropped, entry
 from engine.sources.loading import own_events_path
-from engine.stages._prices import Disputed, current_bars, policy_of, prices, refuse_too_few
+from engine.stages._prices import (
+    Disputed,
+    compare_events,
+    current_bars,
+    policy_of,
+    prices,
+    refuse_too_few,
+)
 from engine.stages.chain import holding
 from engine.stages.coarse import coarser
 from engine.stages.common import read_bars, too_short_for
@@ -56,8 +63,10 @@ def symbol_data(symbol: str, settings: Settings, data_dir: Path, asof: int | Non
     return f"{said}{_warned(loaded)}{_made(made, bars.frame)}{short}"
 
 
-def declare(symbol: str, settings: Settings, data_dir: Path, given: Sequence[tuple[str, str]]) -> str:
-    """Write events of a symbol into data/events.csv; return one line that says which.
+def declare(
+    symbol: str, settings: Settings, data_dir: Path, given: Sequence[tuple[str, str]], asof: int | None
+) -> str:
+    """Write events of a symbol into data/events.csv where its prices show them; return one line.
 
     Parameters
     ----------
@@ -65,14 +74,21 @@ def declare(symbol: str, settings: Settings, data_dir: Path, given: Sequence[tup
         As of `symbol_data`.
     given : sequence of (kind, text)
         ``("split", "2:1@2005-02-28")`` and the like: `engine.sources.events.parse_event`.
+    asof : int or None
+        As of `symbol_data`.
 
     Raises
     ------
     ConfigError
-        An event has another form, or the symbol is of the sample, whose events come with the software.
+        An event has another form, the prices do not show it, or the symbol is of the sample, whose events
+        come with the software. Nothing is written.
+    DataError
+        The prices cannot be read, or a row of them breaks a rule. Nothing is written.
     """
     if settings.instrument(symbol).source == "sample":
         raise ConfigError(f"{symbol} is of the sample; its events come with it and are not changed here")
+    declared = [as_event(kind, event, "the command line") for kind, event in given]
+    compare_events(Lake(data_dir), symbol, settings, asof, declared)
     path = own_events_path(settings.instrument(symbol).source, data_dir)
     text = path.read_text(encoding="utf-8-sig") if path.exists() else ""
     rows = [(kind, *parse_event(kind, event)) for kind, event in given]
@@ -112,27 +128,42 @@ def data_file(path: Path, settings: Settings, data_dir: Path) -> str:
         A rule is broken, or no strategy has enough bars.
     """
     if not path.is_file():
-        near = closest(str(path).upper(), settings.symbols)
-        raise ConfigError(f"{path} is neither a file nor a symbol of the settings. {near}")
+        name, near = str(path).upper(), closest(str(path).upper(), settings.symbols)
+        line = entry(name, data_dir) if is_canonical(name) and name not in settings.symbols else ""
+        add = f" To add its file in data/inbox, write '{line}' under symbols" if "files" in line else ""
+        raise ConfigError(f"{path} is neither a file nor a symbol of the settings. {near}{add}")
     key = _key_of(path.resolve(), settings, data_dir)
     known = settings.instrument(key) if key in settings.symbols else None
     form = {} if known is None or known.file is None else known.file.model_dump(exclude={"path"})
+    found, root = path.resolve(), data_dir.resolve()
+    named = found.relative_to(root) if found.is_relative_to(root) else found
     options = SymbolSource(
-        file=FileFormat(path=str(path.resolve()), **form),
+        file=FileFormat(path=named.as_posix(), **form),
         calendar="observed" if known is None else known.calendar,
         tick=0.0 if known is None else known.tick,
         venue=None if known is None else known.venue,
     )
     frame = settings.prices.frame if known is None else known.as_read().frame
-    loaded = load(
-        "files",
-        key,
-        options,
-        data_dir=data_dir,
-        frame=frame,
-        policy=Policy(settings.prices.policy) if known is None else policy_of(known, settings),
-        max_gap_bars=settings.prices.max_gap_bars,
-    )
+    try:
+        loaded = load(
+            "files",
+            key,
+            options,
+            data_dir=data_dir,
+            frame=frame,
+            policy=Policy(settings.prices.policy) if known is None else policy_of(known, settings),
+            max_gap_bars=settings.prices.max_gap_bars,
+        )
+    except DataError as error:
+        if known is not None:
+            raise
+        raise DataError(
+            f"{str(error).removeprefix(f'{error.rule} ')}\n  {key} is no symbol of the settings yet: first "
+            f"write '{_entry(path, key, data_dir)}' under symbols in nightfold.yaml",
+            rule=error.rule,
+            symbol=error.symbol,
+            rows=error.rows,
+        ) from None
     bars, made = loaded.bars, None
     if known is not None and known.base_frame is not None:
         made = coarser(bars, known, settings, loaded.events)
@@ -156,7 +187,7 @@ def _entry(path: Path, key: str, data_dir: Path) -> str:
     """Return the line of nightfold.yaml that makes a file a symbol."""
     found, inbox = path.resolve(), (data_dir / "inbox").resolve()
     if found in (inbox / f"{key}.csv", inbox / f"{key}.parquet"):
-        return f"{key}: {{source: files}}"
+        return entry(key, data_dir)
     return f'{key}: {{source: files, file: {{path: "{found}"}}}}'
 
 

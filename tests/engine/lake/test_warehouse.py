@@ -197,6 +197,11 @@ def quiet_lake(tmp_path_factory):
     return lake
 
 
+def test_an_unknown_table_names_the_closest_ones(quiet_lake):
+    with pytest.raises(LakeError, match=r"no table 'BAR'\. Closest: bars.*: show tables, describe bars$"):
+        query(quiet_lake.data_dir, "select * from BAR")
+
+
 @pytest.mark.parametrize("sql", HOSTILE)
 def test_everything_else_is_refused_and_writes_nothing(quiet_lake, sql):
     def files():

@@ -316,8 +316,8 @@ def test_a_vendors_header_is_read_as_declared_and_the_refusal_writes_the_declara
     assert rule == "E01"
     line = message.splitlines()[-1]
     assert (
-        "declare file: {path: ..., columns: {date: Date, open: Open, high: High, low: Low, close: Close"
-        in line
+        "declare file: {path: inbox/AAA.csv, columns: {date: Date, open: Open, high: High, low: Low, "
+        "close: Close" in line
     )
     assert "ignore_columns: [Adj Close]} for AAA in nightfold.yaml" in line
     got = loaded(tmp_path, VENDOR, columns=NAMES, ignore_columns=("Adj Close",))

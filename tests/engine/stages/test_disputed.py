@@ -210,10 +210,10 @@ def test_events_that_are_declared_explain_the_jump(inbox):
     with pytest.raises(DataError, match="--adjust 4:1@") as caught:
         examine.symbol_data(SYMBOL, inbox.settings, inbox.data_dir, None)
     declared = str(caught.value).split("--adjust ")[1].split()[0]
-    said = examine.declare(SYMBOL, inbox.settings, inbox.data_dir, [("split", declared)])
+    said = examine.declare(SYMBOL, inbox.settings, inbox.data_dir, [("split", declared)], None)
     assert said.startswith(f"{inbox.data_dir / 'events.csv'}: split 4 on ")
     assert "800 bars" in examine.symbol_data(SYMBOL, inbox.settings, inbox.data_dir, None)
-    examine.declare(SYMBOL, inbox.settings, inbox.data_dir, [("split", declared)])  # again: one row
+    examine.declare(SYMBOL, inbox.settings, inbox.data_dir, [("split", declared)], None)  # again: one row
     assert (inbox.data_dir / "events.csv").read_text().count(",split,") == 1
 
 

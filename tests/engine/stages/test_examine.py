@@ -40,6 +40,29 @@ def test_a_file_in_the_inbox_needs_one_line(tmp_path):
     assert said.endswith("\n  to use it, write 'SPY: {source: files}' under symbols")
 
 
+def test_what_a_new_file_is_refused_for_names_the_line_that_its_remedy_needs(tmp_path):
+    (tmp_path / "inbox").mkdir()
+    path = tmp_path / "inbox" / "SPY.csv"
+    path.write_text(to_csv(BARS).replace("date,", ",").replace("open", "Open"))
+    with pytest.raises(DataError) as caught:
+        examine.data_file(path, settings(), tmp_path)
+    assert str(caught.value).startswith("E01 ") and caught.value.rule == "E01"
+    assert str(caught.value).endswith(
+        "\n  SPY is no symbol of the settings yet: first write 'SPY: {source: files}' under symbols in "
+        "nightfold.yaml"
+    )
+    with pytest.raises(DataError) as known:
+        examine.data_file(path, settings(SPY={}), tmp_path)
+    assert "no symbol" not in str(known.value)
+
+
+def test_a_key_whose_file_lies_in_the_inbox_is_told_its_line(tmp_path):
+    (tmp_path / "inbox").mkdir()
+    (tmp_path / "inbox" / "SPY.parquet").write_bytes(b"")
+    with pytest.raises(ConfigError, match=r"write 'SPY: {source: files}' under symbols$"):
+        examine.data_file(Path("SPY"), settings(), tmp_path)
+
+
 @pytest.mark.parametrize(
     ("name", "key"), [("spy.csv", "SPY"), ("my prices, new.txt", "KEY"), ("spy-2.csv", "SPY-2")]
 )
