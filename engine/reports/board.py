@@ -13,6 +13,10 @@ from engine.reports.parts import page_name
 from engine.reports.results import Row, SymbolResults, cash_share, exposure, finite, load
 from engine.reports.svg import gap, gap_range, spark
 
+DRAWDOWN_TITLE = (
+    "At closes, from the highest equity so far: a share of it, or of the amount traded where not compounded"
+)
+
 
 def _board_row(results: SymbolResults, strategy: str) -> Row | None:
     tuned = results.headline(strategy, "tuned")
@@ -165,11 +169,10 @@ def board_table(rows: Sequence[Row], results: Sequence[SymbolResults]) -> Html:
             "out-of-sample. Green tick: matched hold. Thin line: zero. One scale for all rows.",
         ),
         Column("Untuned / at equal exposure", group=bps),
-        Column("Matched hold", group=bps),
-        Column("Buy and hold", group=bps),
+        Column("Matched hold / buy and hold", group=bps),
         Column("Return / buy and hold"),
         Column(sharpe),
-        Column("Largest drawdown"),
+        Column("Largest drawdown", title=DRAWDOWN_TITLE),
         Column("Trades"),
         Column(
             "Time in market / cash",
@@ -195,8 +198,10 @@ def board_table(rows: Sequence[Row], results: Sequence[SymbolResults]) -> Html:
                 number(row["untuned_bps_per_bar"], sign=True),
                 number(row["untuned_bps_per_bar_equal_exposure"], sign=True),
             ),
-            number(row["matched_hold_bps_per_bar"], sign=True),
-            number(row["buy_and_hold_bps_per_bar"], sign=True),
+            _over(
+                number(row["matched_hold_bps_per_bar"], sign=True),
+                number(row["buy_and_hold_bps_per_bar"], sign=True),
+            ),
             _over(percent(row["roi"], sign=True), percent(row["buy_and_hold_roi"], sign=True)),
             sharpe_cell(row["sharpe"], row["annualisation"], named=named),
             percent(row["max_drawdown"]),

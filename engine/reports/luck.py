@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 
 from engine.reports.html import Column, Html, dash, join, number, paragraph, percent, table, tag, whole
+from engine.reports.labels import CLEAN
 from engine.reports.results import Row, SymbolResults, finite
 
 OVERFIT, KNIFE_EDGE = 0.5, 0.5
@@ -77,7 +78,9 @@ _LINES: tuple[tuple[str, str, Callable[[object], Html], str], ...] = (
         "stability",
         "Parameter stability",
         percent,
-        "100 % where every fold chose the same parameters; low where they wander over the range searched.",
+        "How close together the middle half of the folds' choices lies, against the range searched, median "
+        "over the parameters. Folds that traded nothing are left out. 100 %: that half chose the same, the "
+        "quarters above and below it may differ.",
     ),
 )
 
@@ -92,6 +95,12 @@ def luck_table(results: SymbolResults, strategy: str) -> Html:
         Column("What it says", numeric=False),
     ]
     rows = [[name, _value(row, key, write, why), text] for key, name, write, text in _LINES]
+    folds = [fold for fold in results.chosen_folds(strategy) if fold["label"] == CLEAN]
+    traded = sum(fold["status"] == "ok" for fold in folds)
+    if finite(row.get("stability")) is not None and traded < len(folds):
+        over = tag("span", f"over {traded} of {len(folds)} folds", class_="small")
+        place = next(i for i, line in enumerate(_LINES) if line[0] == "stability")
+        rows[place][1] = join([rows[place][1], over])
     note = "None of these decides about champions; that is the test over all strategies ever looked at."
     return join(
         [table(columns, rows, stacked=True, label="How much may be luck"), paragraph(note, kind="note")]

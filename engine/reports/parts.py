@@ -6,8 +6,13 @@ import datetime as dt
 from collections.abc import Sequence
 
 from engine.reports.html import Column, Html, dash, join, number, paragraph, table, tag, text
-from engine.reports.results import Row, SymbolResults
+from engine.reports.results import Row, SymbolResults, finite
 from engine.reports.words import order_numbers, order_sentence, reason_text, valid_words
+
+_Q_TITLE = (
+    "Of the symbol, not of this row: it belongs to the smallest p of all its strategies and settings ever "
+    "looked at, also those not shown. Share of false champions to expect if every symbol this good had one."
+)
 
 
 def page_name(symbol: str) -> str:
@@ -63,23 +68,26 @@ def decisions_table(results: Sequence[SymbolResults]) -> Html:
         Column("Decision", numeric=False),
         Column("Strategy", numeric=False),
         Column("p", title="Chance of such a result, or a better one, if no strategy looked at had an edge"),
-        Column("q", title="Share of false champions to expect if every symbol this good had one"),
+        Column("q of the symbol", title=_Q_TITLE),
         Column("Reason", numeric=False),
     ]
     rows: list[list[object]] = []
     for one in results:
         if one.latest_decisions:
-            rows += [
-                [
-                    one.symbol,
-                    _decision(row),
-                    row["strategy"] or dash("none"),
-                    number(row["p"], 3),
-                    number(row.get("q"), 3),
-                    reason_text(row["reasons"]),
-                ]
-                for row in one.latest_decisions
-            ]
+            above = None  # one q a symbol and night, so it is said once
+            for row in one.latest_decisions:
+                q = finite(row.get("q"))
+                rows.append(
+                    [
+                        one.symbol,
+                        _decision(row),
+                        row["strategy"] or dash("none"),
+                        number(row["p"], 3),
+                        number(q, 3) if q is None or q != above else "",
+                        reason_text(row["reasons"]),
+                    ]
+                )
+                above = q
         else:
             why = "it has no results" if not one.has_results else "no decision was recorded yet"
             none = tag("span", "no champion", class_="nowrap")

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from engine.reports.labels import CLEAN
-from engine.reports.results import Floats, Row, SymbolResults, floats, micros, parameters
+from engine.reports.results import Floats, Row, SymbolResults, floats, micros, traded_parameters
 from engine.reports.words import OFFSETS
 
 MOST_MARKED = 200  # trades marked in a price chart
@@ -122,6 +122,17 @@ def price_figure(results: SymbolResults, strategy: str) -> Any | None:
         line={"color": "var(--price)", "width": 1.2},
         hovertemplate="%{x|%Y-%m-%d} close %{y:,.2f}<extra></extra>",
     )
+    start, folds = ts[0], results.chosen_folds(strategy)
+    if folds and len(trades) <= MOST_MARKED:
+        begins = float(_stamps(folds[:1], "test_start")[0])
+        figure.add_scatter(  # named in the legend: a text beside the line would cross the prices
+            x=[begins, begins],
+            y=[float(close.min()), float(close.max())],
+            mode="lines",
+            name="Out-of-sample from here",
+            line={"color": "var(--muted)", "dash": "dot", "width": 1},
+            hoverinfo="skip",
+        )
     marks = (
         ("long", "Long entry", "triangle-up", "var(--tuned)"),
         ("short", "Short entry", "triangle-down", "var(--untuned)"),
@@ -148,19 +159,11 @@ def price_figure(results: SymbolResults, strategy: str) -> Any | None:
             text=[html.escape(str(row["reason"])) for row in closed],
             hovertemplate="%{x|%Y-%m-%d} exit %{y:,.2f} %{text}<extra></extra>",
         )
-    _layout(figure, height=HEIGHTS["price"])
-    _name_axis(figure, "Price, log scale")
-    start, folds = ts[0], results.chosen_folds(strategy)
     if len(trades) > MOST_MARKED:
         start = np.int64(_stamps(marked[:1], "entry_ts")[0] * 1000)
         figure.update_xaxes(range=[float(start) / 1000.0, float(ts[-1]) / 1000.0])
-    elif folds:
-        figure.add_vline(
-            x=float(_stamps(folds[:1], "test_start")[0]),
-            line={"color": "var(--muted)", "dash": "dot", "width": 1},
-            annotation={"text": "out-of-sample from here", "font": {"color": "var(--muted)", "size": 11}},
-            annotation_position="bottom right",
-        )
+    _layout(figure, height=HEIGHTS["price"])
+    _name_axis(figure, "Price, log scale")
     seen = close[ts >= start]
     figure.update_yaxes(**_log_axis(float(seen.min()), float(seen.max())), tickformat=",.4~g")
     return figure
@@ -228,24 +231,33 @@ def parameters_height(count: int) -> int:
 
 
 def parameters_figure(results: SymbolResults, strategy: str) -> Any | None:
-    """Draw each parameter over the folds as steps, tonight's fit as a diamond; None without parameters."""
+    """Draw each parameter over the folds as steps, tonight's fit as a diamond.
+
+    A fold that traded nothing leaves a gap, whatever its fit found; so does tonight's fit.
+
+    Returns
+    -------
+    plotly.graph_objects.Figure or None
+        None where no fold traded with parameters.
+    """
     folds = results.chosen_folds(strategy)
-    chosen = [parameters(row) for row in folds]
+    chosen = [traded_parameters(row) for row in folds]
     names = sorted({name for params in chosen for name in params})
     if not names:
         return None
     levels = results.is_levels(strategy)
     tonight = results.tonight(strategy)
-    latest = parameters(tonight)
+    latest = traded_parameters(tonight)
     figure = _figure(len(names), shared_xaxes=True, vertical_spacing=0.25 / max(len(names), 2))
-    starts, ends = _stamps(folds, "test_start"), _stamps(folds, "test_end")
+    x = np.column_stack([_stamps(folds, "test_start"), _stamps(folds, "test_end")]).ravel()
     for place, name in enumerate(names, start=1):
         values = [params.get(name) for params in chosen]
         title = f"offset of the {OFFSETS[name]}" if levels and name in OFFSETS else name
         figure.add_scatter(
-            x=[*starts, ends[-1]],
-            y=[*values, values[-1]],
+            x=x,
+            y=[value for value in values for _ in range(2)],  # both ends: a lone fold is a line too
             mode="lines",
+            connectgaps=False,
             line={"shape": "hv", "color": "var(--tuned)", "width": 1.6},
             showlegend=False,
             hovertemplate="from %{x|%Y-%m-%d}: %{y}<extra></extra>",
@@ -264,10 +276,22 @@ def parameters_figure(results: SymbolResults, strategy: str) -> Any | None:
                 row=place,
                 col=1,
             )
+        only = {value for value in (*values, latest.get(name)) if value is not None}
+        if len(only) == 1:
+            figure.update_yaxes(range=_around(only.pop(), levels=levels), row=place, col=1)
         _name_axis(figure, title, place)
     _layout(figure, height=parameters_height(len(names)))
+    figure.update_xaxes(range=[float(x[0]), float(x[-1]) + 0.02 * float(x[-1] - x[0])])
     figure.update_yaxes(nticks=4, tickformat=".2%" if levels else None)
     return figure
+
+
+def _around(value: Any, *, levels: bool) -> list[float] | None:
+    """Return an axis around a parameter that never moves; None leaves words and switches to plotly."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    room = 0.1 * abs(value) or (0.001 if levels else 1.0)
+    return [value - room, value + room]
 
 
 def _shade_tainted(figure: Any, results: SymbolResults, strategy: str) -> None:

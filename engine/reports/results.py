@@ -283,6 +283,11 @@ def cash_share(row: Row) -> float | None:
     return None if gross is None or exposure(row) is None else 1.0 - gross
 
 
+def traded_parameters(row: Row | None) -> dict[str, Any]:
+    """Return the parameters that a fold or a nightly fit trades; none where it abstained or found none."""
+    return parameters(row) if row and row["status"] == "ok" else {}
+
+
 def parameters(row: Row | None) -> dict[str, Any]:
     """Return a row's parameters, from their canonical JSON."""
     return dict(json.loads(row["params"])) if row and row["params"] else {}

@@ -5,11 +5,11 @@ STYLE = """
 :root{color-scheme:light dark;--paper:#fbfbf9;--card:#ffffff;--ink:#1b1f24;--muted:#5a626b;--line:#e2e3de;
 --grid:#e8e9e5;--tuned:#0072b2;--untuned:#c65300;--matched:#00805c;--hold:#6f757c;--price:#4a5159;
 --insample:#8a5a83;--warn:#7a4b00;--warn-paper:#fff4dc;--warn-line:#e0a526;--link:#005a8f;
---bad:#8c1b12;--bad-paper:#fdecea;--bad-line:#c9372c}
+--bad:#8c1b12;--bad-paper:#fdecea;--bad-line:#c9372c;--shade:rgba(27,31,36,.3)}
 @media (prefers-color-scheme:dark){:root{--paper:#14171a;--card:#1a1e22;--ink:#e3e6e8;--muted:#9ba4ad;
 --line:#2c3238;--grid:#2a2f35;--tuned:#56b4e9;--untuned:#f0a040;--matched:#2fc39a;--hold:#a3a9b0;
 --price:#bcc3ca;--insample:#d79bc9;--warn:#ffd98a;--warn-paper:#2b2415;--warn-line:#b98518;--link:#7cc4f0;
---bad:#ffb9ae;--bad-paper:#331613;--bad-line:#d0524a}}
+--bad:#ffb9ae;--bad-paper:#331613;--bad-line:#d0524a;--shade:rgba(255,255,255,.25)}}
 *{box-sizing:border-box}
 html{-webkit-text-size-adjust:100%;scroll-behavior:smooth}
 body{margin:0;background:var(--paper);color:var(--ink);font:1rem/1.55 system-ui,-apple-system,"Segoe UI",
@@ -37,17 +37,20 @@ color:var(--muted);white-space:nowrap}
 .tag.good{border-color:var(--tuned);color:var(--tuned)}
 .paper{font-weight:620}.small{display:block;font-size:.8rem;color:var(--muted);font-weight:400}
 .none{color:var(--muted)}.quiet{color:var(--muted)}
-.scroll{overflow-x:auto;margin:.7rem 0;border-top:1px solid var(--line);border-bottom:1px solid var(--line)}
+.scroll{overflow-x:auto;margin:.7rem 0;border-top:1px solid var(--line);border-bottom:1px solid var(--line);
+background:
+linear-gradient(to left,var(--paper) 1.3rem,transparent) right -1px top/2.6rem 100% no-repeat local,
+linear-gradient(to left,var(--shade),transparent) right/1.2rem 100% no-repeat scroll}
 .scroll:focus-visible,a:focus-visible,summary:focus-visible{outline:2px solid var(--tuned);outline-offset:2px}
 table{border-collapse:collapse;width:100%;font-size:.875rem;line-height:1.4}
-th,td{padding:.4rem .5rem;text-align:left;vertical-align:baseline}
+th,td{padding:.4rem .4rem;text-align:left;vertical-align:baseline}
 thead th,thead td{color:var(--muted);font-weight:500;font-size:.8rem;
 vertical-align:bottom;padding-bottom:.3rem}
 thead th.group{border-bottom:1px solid var(--line);text-align:center}
 thead th[title]:not([title=""]){text-decoration:underline dotted;text-underline-offset:3px;
 text-decoration-thickness:1px;cursor:help}
 tbody tr+tr>*{border-top:1px solid var(--line)}tbody th{font-weight:550}
-.num{text-align:right}td.num,.nowrap{white-space:nowrap}
+.num{text-align:right}td.num,.nowrap{white-space:nowrap}td.num .small{white-space:normal}
 tbody th:first-child,thead tr:last-child th:first-child{
 position:sticky;left:0;background:var(--paper);z-index:1}
 tr.band>th{padding-top:1rem;font-weight:620}tbody tr.band+tr>*{border-top-color:transparent}
@@ -71,12 +74,13 @@ footer{border-top:1px solid var(--line);margin-top:3.5rem;padding-top:.9rem;padd
 @media (max-width:640px){
 main,header.top,footer{padding-left:1rem;padding-right:1rem}h1{font-size:1.45rem}
 table.stacked,table.stacked tbody,table.stacked tr,table.stacked td,table.stacked th{display:block}
-table.stacked thead{display:none}.scroll:has(table.stacked){border-bottom:0}
+table.stacked thead{display:none}.scroll:has(table.stacked){border-bottom:0;background:none}
 table.stacked tr{padding:.6rem 0}table.stacked tbody tr+tr{border-top:1px solid var(--line)}
 table.stacked tbody tr+tr>*{border-top:0}table.stacked tbody th{position:static;font-size:1rem}
 table.stacked td,table.stacked th{padding:.12rem 0;text-align:left;white-space:normal}
 table.stacked td{display:flex;justify-content:space-between;gap:1.2rem}
 table.stacked td::before{content:attr(data-label);color:var(--muted);flex:0 1 auto}
+table.stacked td:has(>.cell:empty){display:none}
 table.stacked td .cell{text-align:right}table.stacked td:has([title="not set"]){display:none}
 }
 @media print{.scroll{overflow:visible}details{display:block}nav{display:none}}

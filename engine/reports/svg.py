@@ -149,7 +149,7 @@ def equity_markdown(lake: Lake, symbol: str) -> str:
     return "\n\n".join(pictures)
 
 
-def spark(results: SymbolResults, strategy: str, *, width: int = 84, height: int = 26) -> Html:
+def spark(results: SymbolResults, strategy: str, *, width: int = 72, height: int = 26) -> Html:
     """Draw a spark line of tuned equity (strong) and buy and hold (thin), log scale; "" without a curve."""
     curves = {v: c for v, c in _curves(results, strategy).items() if v != "untuned"}
     if "tuned" not in curves:
@@ -174,7 +174,7 @@ def gap_range(rows: Sequence[dict[str, object]]) -> tuple[float, float]:
     return min([0.0, *values]), max([0.0, *values])
 
 
-def gap(row: dict[str, object], span: tuple[float, float], *, width: int = 124, height: int = 20) -> Html:
+def gap(row: dict[str, object], span: tuple[float, float], *, width: int = 92, height: int = 20) -> Html:
     """Draw the way from in-sample (hollow) to out-of-sample (filled); a tick marks the matched hold.
 
     Parameters

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from engine.reports.board import board_rows, sharpe_cell, sharpe_heading, strategy_label
+from engine.reports.board import DRAWDOWN_TITLE, board_rows, sharpe_cell, sharpe_heading, strategy_label
 from engine.reports.html import (
     Band,
     Column,
@@ -44,7 +44,7 @@ def results_table(results: SymbolResults) -> Html:
         Column("Return"),
         Column("Return a year"),
         Column(sharpe),
-        Column("Largest drawdown"),
+        Column("Largest drawdown", title=DRAWDOWN_TITLE),
         Column("Trades"),
         Column("Winning trades"),
         Column("Time in market", title="Share of bars with a position at the close"),

@@ -12,7 +12,7 @@ from engine.reports.labels import CLEAN, fold_note
 from engine.reports.luck import luck_table
 from engine.reports.page import chart, page
 from engine.reports.parts import asof_text, decisions_table, failures, missing_notes, orders_table
-from engine.reports.results import Row, SymbolResults, cash_share, parameters
+from engine.reports.results import Row, SymbolResults, cash_share, traded_parameters
 from engine.reports.tables import costs_table, folds_table, quality_table, results_table, trades_table
 from engine.reports.words import (
     PAPER_ONLY,
@@ -42,7 +42,11 @@ def _facts(results: SymbolResults, strategy: str, row: Row) -> Html:
             "compounded" if not results.is_levels(strategy) else "summed, not compounded",
         ),
         ("Sharpe ratio", number(row["sharpe"], sign=True), f"{row['annualisation']} days a year"),
-        ("Largest drawdown", percent(row["max_drawdown"]), "at closes"),
+        (
+            "Largest drawdown",
+            percent(row["max_drawdown"]),
+            "at closes" if not results.is_levels(strategy) else "of the amount traded, at closes",
+        ),
         ("Average share of cash", percent(cash_share(row), 0), "earns nothing"),
     ]
     return tag(
@@ -96,7 +100,8 @@ def _charts(results: SymbolResults, strategy: str, anchor: str) -> list[Html]:
     if results.curve(strategy, "tuned") is not None:
         compounding = (
             "The strategy trades the same amount of money on every bar: tuned and untuned are not "
-            "compounded, buy and hold is. A line ends where the account has lost nearly all: a fixed "
+            "compounded, buy and hold is. Drawdown of tuned and untuned is a share of that amount, of the "
+            "others a share of the last peak. A line ends where the account has lost nearly all: a fixed "
             "amount can lose more than there is."
             if results.is_levels(strategy)
             else "Test stretches one after the other; no search saw these bars."
@@ -109,14 +114,16 @@ def _charts(results: SymbolResults, strategy: str, anchor: str) -> list[Html]:
             compounding,
         )
     figure = plots.parameters_figure(results, strategy)
-    count = len({name for row in results.chosen_folds(strategy) for name in parameters(row)})
+    chosen = [traded_parameters(row) for row in results.chosen_folds(strategy)]
+    count, idle = len({name for params in chosen for name in params}), chosen.count({})
+    gaps = f"Gaps: {idle} of {len(chosen)} folds, which traded nothing. " if idle else ""
     add(
         "parameters",
         figure,
         plots.parameters_height(count),
         "Parameters over the folds",
-        "What each fold's training stretch chose; the diamond is tonight's fit. Values that jump from fold "
-        "to fold say that the search finds nothing lasting.",
+        f"What each fold's training stretch chose; a diamond is tonight's fit. {gaps}Values that jump from "
+        "fold to fold say that the search finds nothing lasting.",
     )
     add(
         "gap",

@@ -155,7 +155,7 @@ def print_reasons(console: Console, lake: Lake, symbol: str) -> None:
     if not rows:
         console.print(f"no decision on {symbol} yet. Make one: nightfold run {symbol}", soft_wrap=True)
     for row in rows:
-        q = "" if _p(row.get("q")) == _UNDEFINED else f", q over the symbols {_p(row['q'])}"
+        q = "" if _p(row.get("q")) == _UNDEFINED else f", q of the symbol's smallest p {_p(row['q'])}"
         decided = f"{row['strategy']}: {row['decision']} (p {_p(row['p'])}{q})"
         heading = f"{row['seq']} {iso(row['asof'])} {decided}"
         console.print(heading, soft_wrap=True)

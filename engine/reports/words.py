@@ -217,7 +217,8 @@ _WORDS = {
     "Return": "Final equity over the starting cash, minus one.",
     "Sharpe ratio": "Mean over standard deviation of daily returns, times the square root of the number of "
     "days a year that stands beside it; risk-free rate zero.",
-    "Largest drawdown": "The deepest fall of equity from an earlier peak, at closes.",
+    "Largest drawdown": "The deepest fall of equity from an earlier peak, at closes, as a share of that "
+    "peak.",
     "Time in market, cash": "Share of bars with a position at the close; average share of equity that lay in "
     "cash, which earns nothing.",
     "Champion": "A strategy that passed a test against the matched hold which takes into account how many "
@@ -228,6 +229,9 @@ _LEVELS_WORDS = {
     "Levels strategy": "Each bar it places limit orders at the forecast high and low, each moved by one "
     "offset. Every position is closed inside its own bar, each bar trades the same amount of money, so "
     "results add up and do not compound; rows of other strategies do.",
+    "Largest drawdown": "The deepest fall of equity from an earlier peak, at closes: as a share of that peak "
+    "where results compound; of a levels strategy as a share of the amount that each bar trades, so that it "
+    "may pass 100 %.",
 }
 _SYMBOL_WORDS = {
     "Fold": "One training stretch with the test stretch after it. The last one may be open: its test "

@@ -125,11 +125,11 @@ def backtests(lake: Lake, symbol: str, settings: Settings, progress: Progress) -
             )  # fmt: skip
             tuned |= luck_row
         else:
-            tuned["undefined"] = canonical(dict.fromkeys(STATISTICS, "no test fold is clean"))
+            tuned["undefined"] = canonical(dict.fromkeys(("n_trials", *STATISTICS), "no test fold is clean"))
         by_start = sorted(chosen, key=lambda row: row["test_from"])
         starts, labels = (np.array([row[name] for row in by_start]) for name in ("test_from", "label"))
         for variant, piece in stitched.items():
-            equity.append(_equity_table(symbol, bars, entry.label, variant, piece, starts, labels))
+            equity.append(_equity_table(symbol, bars, entry.label, variant, piece, cash, starts, labels))
             if variant in ("tuned", "untuned"):
                 tables["trades"] += _trade_rows(symbol, entry.label, variant, piece, bars, starts)
         forward += score_nights(
@@ -325,13 +325,13 @@ def _equity_table(
     name: str,
     variant: str,
     piece: Piece,
+    notional: float,
     starts: Ints,
     labels: npt.NDArray[np.str_],
 ) -> pa.Table:
     """Return one stitched account as rows of ``equity``; folds have first test bars and labels."""
     count = piece.stop - piece.start
     fold = np.searchsorted(starts, np.arange(piece.start, piece.stop), side="right") - 1
-    peak = np.maximum.accumulate(np.maximum(piece.equity, piece.cash))
     columns = {
         "symbol": pa.repeat(symbol, count),
         "strategy": pa.repeat(name, count),
@@ -340,7 +340,7 @@ def _equity_table(
         "fold": pa.array(fold),
         "equity": pa.array(piece.equity),
         "position": pa.array(piece.position),
-        "drawdown": pa.array(1.0 - piece.equity / peak),
+        "drawdown": pa.array(piece.drawdown(notional)),
         "label": pa.array(labels[fold]),
     }
     return pa.table(columns).cast(schema_of("equity"))

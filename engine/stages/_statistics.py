@@ -93,6 +93,8 @@ def luck(
             "neighbourhood": _neighbourhood(lake, bars, features, instrument, entry, seed),
         }
     why = {name: one.reason for name, one in found.items() if one.reason}
+    if trials is None:
+        why["n_trials"] = SOLVED
     values = {name: found[name].value for name in STATISTICS}
     row = {"n_trials": trials.count if trials else None, **values, "undefined": canonical(why) if why else ""}
     return row, lasting

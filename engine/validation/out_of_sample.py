@@ -86,14 +86,27 @@ class Piece:
         )  # fmt: skip
         found["bps_per_bar"] = found["log_growth"]
         if not self.compounded and len(moves):
-            total = np.concatenate([[0.0], np.cumsum(moves)])
             traded = float(self.fills["quantity"] @ self.fills["price"])
-            found["bps_per_bar"], found["roi"] = 1e4 * float(moves.mean()), float(total[-1])
-            found["max_drawdown"] = float(np.max(np.maximum.accumulate(total) - total))
+            found["bps_per_bar"], found["roi"] = 1e4 * float(moves.mean()), float(moves.sum())
+            found["max_drawdown"] = float(np.max(self.drawdown(notional)))
             found["turnover"] = traded / notional / found["years"] if found["years"] > 0 else math.nan
             found["cagr"] = found["calmar"] = math.nan
         self._known[notional] = found
         return found
+
+    def drawdown(self, notional: float) -> Floats:
+        """Return the fall of equity from its highest value so far, the first cash included, at each close.
+
+        A share of that highest value where the account compounds; of ``notional`` where every bar trades
+        the same one. ``max_drawdown`` of `metrics` is its largest value.
+
+        Returns
+        -------
+        float64 array, shape (stop - start,)
+            0 at a new peak; may pass 1 where a fixed notional lost more than the account held.
+        """
+        peak = np.maximum.accumulate(np.maximum(self.equity, self.cash))
+        return np.asarray((peak - self.equity) / (peak if self.compounded else notional), dtype=np.float64)
 
     def returns(self, notional: float) -> Floats:
         """Return net returns per bar, float64, shape (stop - start,)."""

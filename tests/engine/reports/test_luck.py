@@ -1,5 +1,6 @@
 import json
 import re
+from dataclasses import replace
 from html import unescape
 
 import pytest
@@ -51,3 +52,16 @@ def test_what_is_undefined_says_why():
     old = SymbolResults("AAA", backtests=[{"strategy": "trend", "fold": -1, "variant": "tuned",
                                            "policy": "", "selected": True}])  # fmt: skip
     assert "nan" not in _plain(luck_table(old, "trend"))  # a row of an older version
+
+
+def test_stability_says_over_how_many_folds_it_is():
+    fold = {"strategy": "trend", "policy": "", "selected": True, "label": "clean"}
+    statuses = ["ok", "abstain", "ok", "ok", "no_candidate", "ok"]
+    folds = [{**fold, "fold": i, "status": status} for i, status in enumerate(statuses)]
+    tainted = {**fold, "fold": 9, "status": "ok", "label": "contaminated"}
+    some = replace(_row(), folds=[*folds, tainted])
+    assert "75.0 % over 4 of 6 folds" in _plain(luck_table(some, "trend"))
+    every = replace(_row(), folds=[row for row in folds if row["status"] == "ok"])
+    assert " of 4 folds" not in _plain(luck_table(every, "trend"))
+    undefined = replace(some, backtests=[{**some.backtests[0], "stability": float("nan")}])
+    assert "folds " not in _plain(luck_table(undefined, "trend")).split("Parameter stability")[1][:20]

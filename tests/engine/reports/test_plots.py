@@ -1,5 +1,6 @@
 """Figures: only what the lake holds is drawn, and axes stay readable on real ranges."""
 
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -29,6 +30,43 @@ def test_parameters_are_one_step_line_each_with_the_fit_of_tonight(results):
     assert [note.text for note in figure.layout.annotations] == list(names)
     assert [trace.line.shape for trace in figure.data[::2]] == ["hv"] * 5
     assert [trace.name for trace in figure.data[1::2]] == ["Tonight's fit"] * 5
+
+
+def _levels(results, statuses, offsets):
+    """Return results of one levels strategy whose folds have the given statuses and high offsets."""
+    base = [row for row in results.folds if row["strategy"] == "levels_entry_exit" and row["selected"]]
+    made = [
+        {**row, "status": status, "params": json.dumps({"u": u, "v": -0.001 * i})}
+        for i, (row, status, u) in enumerate(zip(base, statuses, offsets, strict=False))
+    ]
+    return replace(results, folds=made, nightly=[{**made[0], "asof": made[-1]["test_end"]}])
+
+
+def test_a_fold_that_traded_nothing_is_a_gap_and_a_lone_fold_a_line(results):
+    statuses, u = ("abstain", "ok", "abstain", "ok"), (0.01, 0.02, 0.03, 0.025)
+    figure = plots.parameters_figure(_levels(results, statuses, u), "levels_entry_exit")
+    high = figure.data[0]
+    assert list(high.y) == [None, None, 0.02, 0.02, None, None, 0.025, 0.025]
+    assert high.x[2] < high.x[3] <= high.x[6] < high.x[7]
+    assert all(trace.mode == "lines" for trace in figure.data)  # tonight's fit abstains too: no diamond
+    assert plots.parameters_figure(_levels(results, ["abstain"] * 5, u), "levels_entry_exit") is None
+
+
+@pytest.mark.parametrize("u", [0.03, 0.0, -0.03])
+def test_a_parameter_that_never_moves_has_an_axis_around_it(results, u):
+    figure = plots.parameters_figure(_levels(results, ["ok"] * 5, [u] * 5), "levels_entry_exit")
+    low, high = figure.layout.yaxis.range
+    assert low < u < high and high - low <= 0.01
+    assert figure.layout.yaxis2.range is None  # moves: plotly finds its range
+
+
+def test_the_begin_of_the_test_bars_is_named_in_the_legend_not_over_the_prices(results):
+    some = replace(results, trades=results.trades.slice(0, 0))
+    figure = plots.price_figure(some, "trend")
+    assert [trace.name for trace in figure.data] == ["Close", "Out-of-sample from here"]
+    assert {note.text for note in figure.layout.annotations} == {"Price, log scale"}
+    first = min(row["test_start"] for row in results.chosen_folds("trend"))
+    assert set(figure.data[1].x) == {np.datetime64(first, "ms").astype(float)}
 
 
 def test_gap_has_one_pair_per_fold(results):

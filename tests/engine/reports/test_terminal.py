@@ -141,7 +141,7 @@ def test_reasons_stand_oldest_first_with_their_evidence(example, tmp_path):
     out = printed(terminal.print_reasons, lake, "AAA", width=30).splitlines()
     assert (
         out[0] == "0 1970-01-01 trend: rejected (p -)"
-        and out[7] == "1 1970-01-01 trend: promoted (p 0.370, q over the symbols 0.041)"
+        and out[7] == "1 1970-01-01 trend: promoted (p 0.370, q of the symbol's smallest p 0.041)"
     )
     assert out[1].startswith("  p nan was above") and out[8] == "  every condition is met"
     assert (

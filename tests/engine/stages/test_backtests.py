@@ -178,6 +178,16 @@ def test_drawdown_is_from_the_highest_equity_so_far(small_lake):
     np.testing.assert_allclose(drawdown, 1 - path / np.maximum.accumulate(np.maximum(path, CASH)), atol=1e-15)
 
 
+@pytest.mark.parametrize("name", ["trend", "levels_entry_exit", "levels_always_on"])
+def test_the_deepest_drawdown_of_the_account_is_that_of_its_row(small_lake, name):
+    for variant in ("tuned", "untuned", "buy_and_hold", "matched_hold"):
+        row = next(r for r in small_lake.rows("backtests") if r["selected"]
+                   and (r["strategy"], r["fold"], r["variant"]) == (name, -1, variant))  # fmt: skip
+        deepest = _account(small_lake, name, variant, "drawdown").max()
+        assert deepest == pytest.approx(row["max_drawdown"], rel=1e-9, abs=1e-15), variant
+        assert deepest > 0 or variant == "matched_hold"
+
+
 def test_a_fold_without_a_candidate_trades_nothing_and_says_so(early):
     early.change(constraints={"min_trades": 24})
     early.chain()

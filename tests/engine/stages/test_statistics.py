@@ -37,10 +37,10 @@ def test_only_the_stitched_tuned_row_of_each_strategy_has_them(small_lake, stitc
 def test_what_is_undefined_says_why(stitched):
     for row in stitched.values():
         why = json.loads(row["undefined"] or "{}")
-        assert {name for name in STATISTICS if row[name] is None} == set(why)
+        assert {name for name in ("n_trials", *STATISTICS) if row[name] is None} == set(why)
         assert all(why.values())
     levels = json.loads(stitched["levels_always_on"]["undefined"])
-    assert {levels[name] for name in ("n_eff", "dsr", "pbo", "neighbourhood")} == {SOLVED}
+    assert {levels[name] for name in ("n_trials", "n_eff", "dsr", "pbo", "neighbourhood")} == {SOLVED}
     assert stitched["levels_always_on"]["n_trials"] is None
 
 
