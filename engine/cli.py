@@ -65,8 +65,7 @@ def _symbol_of(file: SettingsFile, keys: tuple[str, ...], study_id: str) -> tupl
     lake = Lake(file.data_dir)
     found = study.find(lake, chosen(file, keys), study_id)
     study.refuse_other(lake, file.settings, found)
-    if note := study.time_limit_note(lake, found):
-        say(note)
+    say(study.state_note(lake, found))
     return (found.symbol,)
 
 
@@ -75,6 +74,7 @@ def _leaderboard(file: SettingsFile, symbols: Sequence[str], problems: dict[str,
     from engine.lake.publish import Lake
     from engine.reports import terminal
     from engine.stages.chain import run_leaderboard, stale_symbols
+    from engine.stages.common import procedures
 
     lake, console = Lake(file.data_dir, file.settings.prices.keep_generations), terminal.console()
     try:
@@ -83,7 +83,8 @@ def _leaderboard(file: SettingsFile, symbols: Sequence[str], problems: dict[str,
         say("leaderboard: another run writes it now; when that is done: nightfold run --stage leaderboard")
         return
     problems = {**stale_symbols(lake, symbols), **problems}
-    terminal.print_next_orders(console, lake, symbols, problems)
+    now = {symbol: procedures(symbol, file.settings) for symbol in symbols}
+    terminal.print_next_orders(console, lake, symbols, problems, procedures=now)
     terminal.print_leaderboard(console, lake, symbols, problems)
     click.echo(f"report: {result.metadata['report']}")
 
@@ -207,7 +208,10 @@ def champions(context: click.Context, key: str | None, why: str | None, back: st
         click.echo(f"{symbol}: {stands if row['in_force'] else 'no champion'} ({row['reasons']})")
         return
     symbols = chosen(file, [key] if key else [])
-    terminal.print_next_orders(console, lake, symbols)
+    from engine.stages.common import procedures
+
+    now = {symbol: procedures(symbol, file.settings) for symbol in symbols}
+    terminal.print_next_orders(console, lake, symbols, procedures=now)
     terminal.print_leaderboard(console, lake, symbols)
 
 
@@ -238,11 +242,16 @@ def export(context: click.Context, keys: tuple[str, ...], output: Path | None, s
     if study is not None and output is not None:
         from engine.stages import study as studies
 
-        click.echo(studies.export(Lake(file.data_dir), chosen(file, keys), study, output))
+        click.echo(studies.export(Lake(file.data_dir), chosen(file, keys), study, output, say))
         return
     from engine.stages.champions import export as exported
 
-    text = json.dumps(exported(Lake(file.data_dir), chosen(file, keys)), indent=2, allow_nan=False) + "\n"
+    text = (
+        json.dumps(
+            exported(Lake(file.data_dir), chosen(file, keys), file.settings), indent=2, allow_nan=False
+        )
+        + "\n"
+    )
     if output is None:
         click.echo(text, nl=False)
     else:

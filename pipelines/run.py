@@ -150,10 +150,12 @@ def _outcome(file: SettingsFile, failed: dict[str, str]) -> None:
     from engine.lake.publish import Lake
     from engine.reports import terminal
     from engine.stages.chain import stale_symbols
+    from engine.stages.common import procedures
 
     lake, symbols, console = Lake(file.data_dir), list(file.settings.symbols), terminal.console()
     not_tonight = {**stale_symbols(lake, symbols), **failed}
-    terminal.print_next_orders(console, lake, symbols, not_tonight)
+    now = {symbol: procedures(symbol, file.settings) for symbol in symbols}
+    terminal.print_next_orders(console, lake, symbols, not_tonight, procedures=now)
     terminal.print_leaderboard(console, lake, symbols, not_tonight)
     print(f"report: {lake.data_dir / 'reports' / 'index.html'}")
     print("web UI: make ui, then http://127.0.0.1:3000")

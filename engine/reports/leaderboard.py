@@ -143,6 +143,7 @@ def write_reports(
     instruments: Mapping[str, Instrument] | None = None,
     sample_symbols: Collection[str] = (),
     confidence: float = 0.95,
+    procedures: Mapping[str, Mapping[str, str]] | None = None,
 ) -> Path:
     """Write ``reports/index.html`` and ``reports/<KEY>.html`` below the data folder.
 
@@ -166,6 +167,8 @@ def write_reports(
         Symbols whose prices are the committed sample; their pages say what that sample is.
     confidence : float
         Setting ``promotion.confidence``.
+    procedures : mapping of str to mapping of str to str, optional
+        Symbol to strategy to the procedure of now: orders of others are not shown. None: all are.
 
     Returns
     -------
@@ -191,6 +194,7 @@ def write_reports(
             problem=problems.get(symbol, ""),
             left_out=reasons.get(symbol),
             instrument=known.get(symbol),
+            procedures=None if procedures is None else procedures[symbol],
         )
         for symbol in symbols
     ]

@@ -23,7 +23,8 @@ def page_name(symbol: str) -> str:
 def orders_table(results: Sequence[SymbolResults], *, with_symbol: bool) -> Html:
     """Return what each strategy would do at the next open, or a sentence where nothing is known.
 
-    A symbol that failed has none: what an earlier run said is not for the next open.
+    A symbol that failed has none: what an earlier run said is not for the next open. Nor has a strategy
+    whose settings changed since its last fit, which a line below says.
     """
     columns = [
         *([Column("Symbol", numeric=False)] if with_symbol else []),
@@ -56,9 +57,13 @@ def orders_table(results: Sequence[SymbolResults], *, with_symbol: bool) -> Html
             rows.append([link, *line] if with_symbol else line)
     if not working:
         return paragraph("No orders are shown: see the note above.", kind="note")
-    if not rows:
-        return paragraph("No order is known yet: no strategy has a fit for the next open.", kind="note")
-    return table(columns, rows, stacked=True, label="What each strategy would do at the next open")
+    notes = [paragraph(line, kind="note") for one in working for line in one.outdated]
+    if rows:
+        shown = table(columns, rows, stacked=True, label="What each strategy would do at the next open")
+        return join([shown, *notes])
+    if notes:
+        return join(notes)
+    return paragraph("No order is known yet: no strategy has a fit for the next open.", kind="note")
 
 
 def decisions_table(results: Sequence[SymbolResults]) -> Html:

@@ -20,6 +20,7 @@ from engine.errors import LakeError
 from engine.lake.bars import read_bars
 from engine.lake.paths import ALL_SYMBOLS
 from engine.lake.publish import Lake
+from engine.reports.current import current_orders
 
 Row = dict[str, Any]
 Floats = npt.NDArray[np.float64]
@@ -71,6 +72,8 @@ class SymbolResults:
         Strategy to the reason why this symbol has no result of it.
     finer : bool
         The backtests read finer bars, which exit `path` needs.
+    orders, outdated
+        Next orders that are current, and a line for each strategy whose orders are not (`current_orders`).
     gaps : str
         What the calendar expects and the bars lack, in words; empty where nothing is missing or known.
     """
@@ -82,6 +85,7 @@ class SymbolResults:
     folds: Sequence[Row] = ()
     nightly: Sequence[Row] = ()
     orders: Sequence[Row] = ()
+    outdated: Sequence[str] = ()
     forward: Sequence[Row] = ()
     quality: Sequence[Row] = ()
     decisions: Sequence[Row] = ()
@@ -300,6 +304,7 @@ def load(
     problem: str = "",
     left_out: Mapping[str, str] | None = None,
     instrument: Instrument | None = None,
+    procedures: Mapping[str, str] | None = None,
 ) -> SymbolResults:
     """Read one symbol's tables.
 
@@ -315,6 +320,8 @@ def load(
         Strategy to the reason why this symbol has no result of it.
     instrument : Instrument, optional
         Whose calendar says which bars are missing.
+    procedures : mapping of str to str, optional
+        Strategy to the procedure of now: other orders are not current. None: the orders as they stand.
 
     Returns
     -------
@@ -330,6 +337,11 @@ def load(
         decided = lake.read("champions", ALL_SYMBOLS)
         decisions: list[Row] = [] if decided is None else decided.to_pylist()
         mine = [row for row in decisions if row["symbol"] == symbol]
+        orders, outdated = rows("next_orders"), list[str]()
+        if procedures is not None:
+            current, outdated = current_orders(lake, symbol, procedures)
+            names = {row["strategy"] for row in current}
+            orders = [row for row in orders if row["strategy"] in names]
         return SymbolResults(
             symbol=symbol,
             problem=problem,
@@ -338,7 +350,8 @@ def load(
             backtests=rows("backtests"),
             folds=rows("folds"),
             nightly=rows("nightly"),
-            orders=rows("next_orders"),
+            orders=orders,
+            outdated=outdated,
             forward=rows("forward"),
             quality=rows("forecast_quality"),
             decisions=sorted(mine, key=lambda row: row["seq"]),

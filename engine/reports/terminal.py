@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rich.box import SIMPLE_HEAD
@@ -14,6 +14,7 @@ from engine.bars.model import iso
 from engine.lake.paths import ALL_SYMBOLS
 from engine.lake.publish import Lake, rows_of
 from engine.reports.board import leaderboard_rows
+from engine.reports.current import current_orders
 from engine.reports.labels import CLEAN
 from engine.reports.words import order_sentence
 
@@ -47,7 +48,12 @@ def console() -> Console:
 
 
 def print_next_orders(
-    console: Console, lake: Lake, symbols: Sequence[str], failed: Collection[str] = ()
+    console: Console,
+    lake: Lake,
+    symbols: Sequence[str],
+    failed: Collection[str] = (),
+    *,
+    procedures: Mapping[str, Mapping[str, str]],
 ) -> None:
     """Print what each strategy would do at the next open, one line an order, newest prices first.
 
@@ -57,14 +63,19 @@ def print_next_orders(
         Where to, where from, of which.
     failed : collection of str
         Symbols that failed in this run: an earlier run's orders are not tonight's, so none are shown.
+    procedures : mapping of str to mapping of str to str
+        Symbol to strategy to the procedure of now; orders of others are left out (`current_orders`).
     """
+    outdated: list[str] = []
     by_bar: dict[int, list[str]] = {}
     decided = rows_of(lake.read("champions", ALL_SYMBOLS))
     held = {(row["symbol"], row["strategy"]) for row in decided if row["in_force"]}
     for symbol in symbols:
         if symbol in failed:
             continue
-        for row in rows_of(lake.read("next_orders", symbol)):
+        orders, left_out = current_orders(lake, symbol, procedures[symbol])
+        outdated += left_out
+        for row in orders:
             name = row["strategy"] + (" (champion)" if (symbol, row["strategy"]) in held else "")
             line = f"  {symbol:<9} {name:<18} {_order(row)}"
             by_bar.setdefault(row["asof"], []).append(line)
@@ -73,6 +84,8 @@ def print_next_orders(
         console.print(heading, style="bold", soft_wrap=True)
         for line in lines:
             console.print(line, soft_wrap=True)
+    for line in outdated:
+        console.print(line, soft_wrap=True)
     for symbol in symbols:
         if symbol in failed:
             kept = " (results of an earlier run are kept)" if lake.result_id("backtests", symbol) else ""

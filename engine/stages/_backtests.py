@@ -137,10 +137,12 @@ def backtests(lake: Lake, symbol: str, settings: Settings, progress: Progress) -
         )
         carried = newest(record_of(forward, entry.label, key), int(bars.ts[-1]))
         tables["next_orders"] += next_orders(
-            lake, bars, features, instrument, entry, nightly, carried, finer=base is not None
-        )
+            lake, bars, features, instrument, entry, [r for r in nightly if r.get("procedure") == key],
+            carried, finer=base is not None,
+        )  # fmt: skip
         label = "" if clean else f" ({tuned['label']})"
         headline[f"{entry.label} bps per bar{label}"] = round(tuned["bps_per_bar"], 3)
+        headline[f"{entry.label} tuned trades"] = tuned["trades"]
         progress(
             f"{symbol} backtests {entry.label} out of sample {tuned['bars']} bars "
             f"{tuned['bps_per_bar']:.2f} bps per bar {tuned['trades']} trades{label}"
@@ -157,7 +159,7 @@ def backtests(lake: Lake, symbol: str, settings: Settings, progress: Progress) -
         len(tables["backtests"]),
         record["result_id"],
         False,
-        {"bars": len(bars), "trades": len(tables["trades"]), **headline},
+        {"bars": len(bars), **headline},
     )
 
 

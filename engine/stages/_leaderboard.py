@@ -18,7 +18,7 @@ from engine.lake.publish import Lake, rows_of
 from engine.lake.records import canonical, code_id, digest, make_record
 from engine.reports.leaderboard import write_reports
 from engine.stages._decisions import decide_symbol
-from engine.stages.common import Progress, StageResult, to_table, too_short_for
+from engine.stages.common import Progress, StageResult, procedures, to_table, too_short_for
 from engine.validation.max_t import benjamini_hochberg
 
 Row = dict[str, Any]
@@ -67,7 +67,7 @@ def leaderboard(
     page = _report_if_new(lake, settings, decisions, problems, asof)
     warehouse.refresh(lake.data_dir, progress)
     holders = sorted(row["symbol"] for row in champions if row["in_force"] and row["symbol"] in ready)
-    progress(f"leaderboard {len(holders)} of {len(ready)} symbols have a champion")
+    progress(f"leaderboard {len(holders)} of all {len(ready)} symbols with results have a champion")
     return StageResult(
         "leaderboard",
         "",
@@ -99,6 +99,7 @@ def write_report(
         instruments={symbol: settings.instrument(symbol) for symbol in symbols},
         sample_symbols=[symbol for symbol in symbols if settings.instrument(symbol).source == "sample"],
         confidence=settings.promotion.confidence,
+        procedures={symbol: procedures(symbol, settings) for symbol in symbols},
     )
 
 

@@ -15,11 +15,12 @@ from engine.errors import LakeError
 from engine.lake import warehouse
 from engine.lake.paths import ALL_SYMBOLS
 from engine.lake.publish import Lake, rows_of
+from engine.reports.current import current_orders
 from engine.reports.forward import summary
 from engine.stages._decisions import ROLLED_BACK, newest_fit
 from engine.stages._forward import record_of
 from engine.stages.chain import holding
-from engine.stages.common import Progress, procedure_hash, to_table
+from engine.stages.common import Progress, procedures, to_table
 
 PAPER_ONLY = "paper only: nightfold places no orders"
 Row = dict[str, Any]
@@ -49,9 +50,7 @@ def rollback(lake: Lake, symbol: str, settings: Settings, progress: Progress, *,
         if holder is None:
             raise LakeError(f"{symbol} has no champion to roll back. See: nightfold champions --why {symbol}")
         back = holder if holder.get("predecessor") is None else mine[holder["predecessor"]]
-        instrument = settings.instrument(symbol)
-        present = {procedure_hash(entry, instrument, settings) for entry in settings.entries(symbol)}
-        if back is not holder and back["settings_hash"] not in present:
+        if back is not holder and back["settings_hash"] not in procedures(symbol, settings).values():
             raise LakeError(
                 f"{symbol}: the champion before was {back['strategy']} with settings that are no longer in "
                 f"the settings file, so it cannot come back. Put them back there, or keep the champion"
@@ -73,22 +72,23 @@ def rollback(lake: Lake, symbol: str, settings: Settings, progress: Progress, *,
     return row
 
 
-def export(lake: Lake, symbols: Sequence[str]) -> Row:
+def export(lake: Lake, symbols: Sequence[str], settings: Settings) -> Row:
     """Return the champions in force as plain JSON values: parameters of now, evidence, next orders.
 
     ``next_orders`` are those of all strategies, ``is_champion`` marks the champions'. What the nights'
     own fits earned so far stands under ``forward_record``, null before the first scored night.
-    Symbols without a champion are named under ``without_champion``.
+    Symbols without a champion are named under ``without_champion``. Orders of fits made under other
+    settings are left out, with a line under ``not_current``.
     """
     held = {row["symbol"]: row for row in rows_of(lake.read("champions", ALL_SYMBOLS)) if row["in_force"]}
     champions: list[Row] = []
     every: list[Row] = []
+    not_current: list[str] = []
     for symbol in symbols:
         row = held.get(symbol)
-        mine = [
-            {name: _plain(name, value) for name, value in order.items()}
-            for order in rows_of(lake.read("next_orders", symbol))
-        ]
+        orders, left_out = current_orders(lake, symbol, procedures(symbol, settings))
+        not_current += left_out
+        mine = [{name: _plain(name, value) for name, value in order.items()} for order in orders]
         name = None if row is None else row["strategy"]
         every += [{**order, "is_champion": order["strategy"] == name} for order in mine]
         if row is None:
@@ -119,6 +119,7 @@ def export(lake: Lake, symbols: Sequence[str]) -> Row:
     without = [symbol for symbol in symbols if symbol not in held]
     return {
         "note": PAPER_ONLY, "champions": champions, "without_champion": without, "next_orders": every,
+        "not_current": not_current,
     }  # fmt: skip
 
 

@@ -226,6 +226,12 @@ def procedure_hash(entry: Strategy, instrument: Instrument, settings: Settings) 
     return digest([*chosen, own] if own else chosen, 16)
 
 
+def procedures(symbol: str, settings: Settings) -> dict[str, str]:
+    """Return the hash of the procedure of each entry of a symbol, by the entry's name."""
+    instrument = settings.instrument(symbol)
+    return {e.label: procedure_hash(e, instrument, settings) for e in settings.entries(symbol)}
+
+
 def purge_of(entry: Strategy) -> int:
     """Return the bars dropped between training and test of an entry."""
     if entry.folds.purge_bars != "auto":

@@ -14,6 +14,7 @@ from engine.lake.publish import Lake
 from engine.simulation import Execution, NextOrder
 from engine.simulation.backtest import strategy_signals
 from engine.simulation.carry import carry_on
+from engine.simulation.fills import SLACK
 from engine.simulation.levels import next_levels
 from engine.simulation.slots import EXIT_LONG, EXIT_SHORT
 from engine.stages._forward import NO_TRADE, account_at, fitted
@@ -32,7 +33,8 @@ def next_orders(
     """Return rows of ``next_orders``: what tonight's fit decides at the last close, one row an order.
 
     The position is that of ``carried``, the newest row of the forward record; without one it is flat.
-    Raw prices and shares, quantities per `ORDER_EQUITY` of the record's equity. The note of a rules
+    Raw prices at the instrument's tick (`on_tick`) and shares, quantities per `ORDER_EQUITY` of the
+    record's equity. The note of a rules
     strategy says what the same signals mean for somebody who holds something else. A levels order of
     policy path has a target where the symbol has finer bars (``finer``): its fit and backtest credit one.
     """
@@ -49,7 +51,7 @@ def next_orders(
     strategy = registry.get(entry.strategy)
     if strategy.kind != "levels":
         rows = _of_account(bars, features, instrument, entry, fit, carried)
-        return [{**common, **row} for row in rows]
+        return [_priced({**common, **row}, instrument.tick) for row in rows]
     if fit["status"] in NO_TRADE:
         return [{**common, "note": _why(fit)}]
     params, raw = fitted(fit) or {}, float(bars.adj[-1])
@@ -64,7 +66,7 @@ def next_orders(
     )  # fmt: skip
     if not orders:
         return [{**common, "note": "the forecast gives no side"}]
-    return [
+    rows = [
         {
             **common, "action": "enter", "side": order.leg, "type": "limit", "limit": order.price * raw,
             "target": math.nan if order.target is None else order.target * raw,
@@ -73,6 +75,28 @@ def next_orders(
         }
         for order in orders
     ]  # fmt: skip
+    return [_priced(row, instrument.tick) for row in rows]
+
+
+def on_tick(price: float, tick: float, *, buy: bool) -> float:
+    """Return a raw price at the tick, as the simulator rounds limits: a buy down, a sale up.
+
+    So a limit never pays more and a target never takes less than what was computed, and a stop, which
+    the simulator leaves where it was computed, never loses more. A tick of 0 (unknown) leaves the price.
+    NaN: no price, which stays NaN.
+    """
+    if tick <= 0.0 or not math.isfinite(price):
+        return price
+    steps = price / tick
+    whole = math.floor(steps + SLACK) if buy else math.ceil(steps - SLACK)
+    return round(whole * tick, 10)  # 471.79, not 471.79000000000002
+
+
+def _priced(row: Row, tick: float) -> Row:
+    """Return an order with its prices at the tick; stop and target trade the other way than its limit."""
+    long = row["side"] == "long"
+    buys = {"limit": long, "stop": not long, "target": not long}
+    return row | {name: on_tick(row[name], tick, buy=buy) for name, buy in buys.items()}
 
 
 def _of_account(
@@ -119,7 +143,9 @@ def _note(
     if strategy.kind == "bars":  # its function would have to be asked anew, with another position
         return stands
     bits = int(strategy_signals(features, strategy, params, execution).bits[-1])
-    return f"{stands}; {_if_held(bits, execution.sides)}"
+    rules = registry.rules_of(strategy, params, features.bars.symbol)
+    longs, shorts = rules.enter_long is not None, rules.enter_short is not None
+    return "; ".join([stands, *_if_held(bits, longs, shorts and execution.sides == "both")])
 
 
 def _why(fit: Row, since: str = "") -> str:
@@ -140,8 +166,9 @@ def _price_of(limit: float) -> str:
     return "its limit" if math.isfinite(limit) else "the last close"
 
 
-def _if_held(bits: int, sides: str) -> str:
-    """Return what the last close's signals mean for a position that somebody holds."""
+def _if_held(bits: int, longs: bool, shorts: bool) -> list[str]:
+    """Return what the last close's signals mean for a position of a side that the strategy takes."""
     long = "sell at the open" if bits & EXIT_LONG else "keep it"
     short = "buy back at the open" if bits & EXIT_SHORT else "keep it"
-    return f"holding long: {long}" + (f", holding short: {short}" if sides == "both" else "")
+    said = [f"holding long: {long}"] * longs + [f"holding short: {short}"] * shorts
+    return [", ".join(said)] if said else []

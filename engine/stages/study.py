@@ -23,7 +23,7 @@ from engine.search.rerun import error_of, rerun
 from engine.search.rules_fit import RulesFitter
 from engine.search.trial import GATES
 from engine.stages._optimizations import study_config
-from engine.stages.common import execution_of, feature_set, purge_of, read_bars
+from engine.stages.common import Progress, execution_of, feature_set, purge_of, read_bars
 from engine.strategies import registry, user
 
 Row = dict[str, Any]
@@ -163,18 +163,32 @@ def refuse_other(lake: Lake, settings: Settings, study: Study) -> None:
         )
 
 
-def time_limit_note(lake: Lake, study: Study) -> str:
-    """Return what to do about a study that its time limit ended, an empty text for any other."""
-    for table in ("folds", "nightly"):
-        for row in rows_of(lake.read(table, study.symbol)):
-            ended = row.get("ended") or ""
-            if row["study_id"] == study.study_id and ended.startswith("search.timeout"):
-                return (
-                    f"study {study.study_id} of {study.symbol} {study.strategy} has ended by its time limit "
-                    f"({ended}) and does not go on: the limit is part of it. Raise search.timeout in the "
-                    "settings and run without --study: the new study begins with the same trials"
-                )
-    return ""
+def state_note(lake: Lake, study: Study) -> str:
+    """Return whether a study is finished, with its trials by state; of one not finished, what it is to reach.
+
+    A study that its time limit ended does not go on: then what to do about it.
+    """
+    who = f"study {study.study_id} of {study.symbol} {study.strategy}"
+    fits = [row for table in ("folds", "nightly") for row in rows_of(lake.read(table, study.symbol))]
+    ended = [row.get("ended") or "" for row in fits if row["study_id"] == study.study_id]
+    if ended and ended[0].startswith("search.timeout"):
+        return (
+            f"{who} has ended by its time limit ({ended[0]}) and does not go on: the limit is part of it. "
+            "Raise search.timeout in the settings and run without --study: the new study begins with the "
+            "same trials"
+        )
+    states = Counter(str(row["state"]) for row in study.rows)
+    trials = (
+        f"{len(study.rows)} trials ({states['COMPLETE']} complete, {states['PRUNED']} pruned, "
+        f"{states['FAIL']} failed)"
+    )
+    if ended:
+        return f"{who} is finished: {trials}" + (f"; ended: {ended[0]}" if ended[0] else "")
+    search = study.config["search"]
+    return (
+        f"{who} is not finished: {trials} so far, with search.screen {search['screen']} and "
+        f"search.max_trials {search['max_trials']}; it goes on where it stopped"
+    )
 
 
 def reproduce(lake: Lake, settings: Settings, name: str) -> tuple[list[str], bool]:
@@ -255,8 +269,12 @@ def _equal(one: Any, other: Any) -> bool:
     return bool(one == other)
 
 
-def export(lake: Lake, symbols: Sequence[str], study_id: str, path: Path) -> str:
+def export(
+    lake: Lake, symbols: Sequence[str], study_id: str, path: Path, progress: Progress = lambda text: None
+) -> str:
     """Write a study for optuna-dashboard; return a line that says so.
+
+    ``progress`` is told before how many trials are written, each some 20 ms of Optuna's work.
 
     Raises
     ------
@@ -267,6 +285,7 @@ def export(lake: Lake, symbols: Sequence[str], study_id: str, path: Path) -> str
     """
     study = find(lake, symbols, study_id)
     fold = "tonight" if study.fold < 0 else f"fold {study.fold + 1}"
+    progress(f"export writes {len(study.rows)} trials of study {study_id}, some 20 ms each")
     export_study(path, f"{study.symbol} {study.strategy} {fold} {study_id}", study.rows, study.config)
     return f"{path}: {len(study.rows)} trials of study {study_id}; to look at it: optuna-dashboard sqlite:///{path}"
 

@@ -22,7 +22,7 @@ def _plotted(metadata):
         ("features", set()),
         ("forecasts", set()),
         ("optimizations", set()),
-        ("backtests", {"bars", "trades"}),
+        ("backtests", {"bars", "trend tuned trades", "levels_entry_exit tuned trades"}),
     ],
 )
 def test_numbers_are_numbers_so_that_they_are_plotted_over_time(finished, stage, names):
@@ -41,6 +41,13 @@ def test_backtests_show_an_equity_picture_of_each_strategy(finished):
         drawn = [base64.b64decode(picture).decode() for picture in pictures]
         assert [f"{key} levels_entry_exit" in drawn[0], f"{key} trend" in drawn[1]] == [True, True]
         assert len(drawn) == 2
+
+
+def test_trades_of_the_backtests_are_those_of_the_leaderboard(finished):
+    made = finished.materialised()
+    for row in made["leaderboard", ""].metadata["leaderboard"].records:
+        shown = made["backtests", row.data["symbol"]].metadata
+        assert shown[f"{row.data['strategy']} tuned trades"].value == row.data["trades"]
 
 
 def test_leaderboard_shows_its_table_and_the_path_of_the_report(finished):

@@ -4,6 +4,7 @@ import json
 import re
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
@@ -63,6 +64,23 @@ def test_run_goes_on_with_a_study_of_the_same_settings(done):
     result = done("run", "--study", studies(done)[0], "--stage", "optimizations")
     assert result.exit_code == 0, result.stderr
     assert "AAA optimizations unchanged" in result.stdout and "BBB" not in result.stdout
+
+
+def test_run_says_of_a_study_that_it_is_finished_or_what_it_is_to_reach(done):
+    """The fit of a study that was killed stands in no table yet; its trials are those told so far."""
+    study = studies(done)[0]
+    counts = "2 trials (2 complete, 0 pruned, 0 failed)"
+    result = done("run", "--study", study, "--stage", "features")
+    assert result.stdout.startswith(f"study {study} of AAA trend is finished: {counts}\n")
+    for name in ("folds", "nightly"):
+        path = done.data / "lake" / name / "AAA.parquet"
+        table = pq.read_table(path)
+        pq.write_table(table.filter(pc.not_equal(table["study_id"], study)), path)
+    result = done("run", "--study", study, "--stage", "features")
+    assert result.stdout.startswith(
+        f"study {study} of AAA trend is not finished: {counts} so far, with search.screen 0 and "
+        "search.max_trials 2; it goes on where it stopped\n"
+    )
 
 
 def test_run_says_that_a_study_ended_by_its_time_limit_does_not_go_on(done):
@@ -172,6 +190,7 @@ def test_a_study_is_exported_to_a_file_that_optuna_opens(done):
     result = done("export", "--study", study, "--out", str(out))
     assert result.exit_code == 0, result.stderr
     assert result.stdout == (
+        f"export writes 2 trials of study {study}, some 20 ms each\n"
         f"{out}: 2 trials of study {study}; to look at it: optuna-dashboard sqlite:///{out}\n"
     )
     (name,) = optuna.get_all_study_names(f"sqlite:///{out}")

@@ -15,6 +15,7 @@ from engine.lake.publish import Lake
 from engine.lake.schemas import METRICS, TABLES
 
 CASH = 100_000.0
+FIT = {"selected": True, "procedure": "p"}  # of every nightly fit
 EPOCH = dt.datetime(1970, 1, 1)
 SYMBOLS = ("AAPL", "GOOG", "IBM", "MSFT")
 E17 = "E17 FB has 196 bars; its smallest need is 830 (250 + 500 + 4 x 20). Leave the symbol out."
@@ -25,10 +26,11 @@ def when(us):
 
 
 def publish(lake, table, key, rows):
-    """Publish rows (dicts; columns not named are null) under a made record."""
+    """Publish rows (dicts; columns not named are null) under a made record, on the folds there are."""
     schema = TABLES[table]
     full = [{name: row.get(name) for name in schema.names} for row in rows]
-    record = {"stage": "example", "symbol": key, "result_id": f"{table}-{key}"}
+    inputs = {"folds": lake.result_id("folds", key)}
+    record = {"stage": "example", "symbol": key, "result_id": f"{table}-{key}", "inputs": inputs}
     lake.publish(table, key, pa.Table.from_pylist(full, schema=schema), record)
 
 
@@ -211,7 +213,7 @@ class Example:
         self.rows["trades"] += trades
         self.stitched(strategy, span, np.concatenate(moves), side, default, trades, compound=True, policy="")
         last = self.rows["folds"][-1]
-        self.rows["nightly"].append({**last, "asof": self.ts(n - 1), "in_sample": 5e-4})
+        self.rows["nightly"].append({**last, "asof": self.ts(n - 1), "in_sample": 5e-4, **FIT})
         price = float(self.close[-1])
         self.order(
             strategy, "", action="enter", side="long", type="market", stop=price * 0.94,
@@ -261,7 +263,7 @@ class Example:
             trades.append({**trade, "pnl": float(joined[t] * CASH), "reason": "close", "financing": 0.0})
         self.rows["trades"] += trades
         self.stitched(strategy, (first, n), joined, flat, flat, trades, compound=False, policy=policies[0])
-        self.rows["nightly"].append({**self.rows["folds"][-1], "asof": self.ts(n - 1), "selected": True})
+        self.rows["nightly"].append({**self.rows["folds"][-1], "asof": self.ts(n - 1), **FIT})
         policy, price = self.rows["folds"][-1]["policy"], float(self.close[-1])
         for side, limit in (("long", price * 0.985), ("short", price * 1.014)):
             self.order(
@@ -378,4 +380,4 @@ def example_lake(tmp_path_factory):
 @pytest.fixture(scope="session")
 def example():
     """What tests need of this file: helpers to make and publish rows."""
-    return SimpleNamespace(publish=publish, when=when, champion_row=champion_row, failure=E17)
+    return SimpleNamespace(publish=publish, when=when, champion_row=champion_row, failure=E17, FIT=FIT)

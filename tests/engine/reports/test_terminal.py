@@ -16,9 +16,13 @@ def made(width=120):
     return Console(file=io.StringIO(), width=width, markup=False, emoji=False, highlight=False)
 
 
-def printed(function, *arguments, width=120):
+NAMES = ("trend", "levels", "levels_entry_exit", "levels_always_on")
+NOW = {symbol: dict.fromkeys(NAMES, "p") for symbol in ("AAA", "BBB", "CCC", "AAPL", "GOOG", "FB")}
+
+
+def printed(function, *arguments, width=120, **named):
     console = made(width)
-    function(console, *arguments)
+    function(console, *arguments, **named)
     return console.file.getvalue()
 
 
@@ -74,11 +78,15 @@ def test_orders_stand_under_the_bar_they_follow(example, tmp_path):
         row = {"symbol": symbol, "strategy": strategy, "policy": "", "asof": example.when(at * day), **values}
         return {"action": "none", "note": "no entry signal [bold] :smile:", **row}
 
+    example.publish(lake, "nightly", "AAA", [{**order("AAA", "trend", 16000), **example.FIT}])
     example.publish(lake, "next_orders", "AAA", [order("AAA", "trend", 16000)])
     buy = {"action": "buy", "order_type": "limit", "limit": 9.5, "quantity_per_100k": 1234.5}
     levels = order("BBB", "levels", 16001, **buy, note="out at the close")
-    example.publish(lake, "next_orders", "BBB", [levels, order("BBB", "trend", 16001)])
-    out = printed(terminal.print_next_orders, lake, ["AAA", "BBB", "CCC"], width=60).splitlines()
+    both = [levels, order("BBB", "trend", 16001)]
+    example.publish(lake, "nightly", "BBB", [{**row, **example.FIT} for row in both])
+    example.publish(lake, "next_orders", "BBB", both)
+    names = ["AAA", "BBB", "CCC"]
+    out = printed(terminal.print_next_orders, lake, names, width=60, procedures=NOW).splitlines()
     assert out[0] == "Next orders after the bar of 2013-10-23 (paper only: nightfold places no orders)"
     assert out[1].startswith("  BBB       levels") and "limit 9.50, 1,234.50 units per 100,000" in out[1]
     assert out[2] == "  BBB       trend              nothing: no entry signal [bold] :smile:"
@@ -88,7 +96,8 @@ def test_orders_stand_under_the_bar_they_follow(example, tmp_path):
 
 def test_a_failed_symbol_has_no_orders_and_its_rows_are_of_an_earlier_run(example_lake):
     names = ["AAPL", "GOOG", "FB"]
-    out = printed(terminal.print_next_orders, example_lake, names, {"AAPL", "FB"}).splitlines()
+    failed = {"AAPL", "FB"}
+    out = printed(terminal.print_next_orders, example_lake, names, failed, procedures=NOW).splitlines()
     assert out[-2:] == [
         "AAPL: failed in this run; no orders (results of an earlier run are kept)",
         "FB: failed in this run; no orders",
@@ -102,7 +111,7 @@ def test_a_failed_symbol_has_no_orders_and_its_rows_are_of_an_earlier_run(exampl
 
 
 def test_without_orders_nothing_is_printed(tmp_path):
-    assert printed(terminal.print_next_orders, Lake(tmp_path), ["AAA"]) == ""
+    assert printed(terminal.print_next_orders, Lake(tmp_path), ["AAA"], procedures=NOW) == ""
 
 
 def test_without_results_the_command_that_makes_them_is_named(tmp_path):

@@ -238,11 +238,20 @@ class TestNextOrders:
         size = min(1000 / (2 * atr), CASH / (price * 1.0005))
         assert row["quantity_per_100k"] == pytest.approx(size, rel=1e-9)
         params = json.loads(fit["params"])
-        assert row["stop"] == pytest.approx(price - params["stop_atr"] * atr, rel=1e-9)
-        assert row["target"] == pytest.approx(price + params["target_atr"] * atr, rel=1e-9)
+        stop, target = price - params["stop_atr"] * atr, price + params["target_atr"] * atr
+        assert row["stop"] == pytest.approx(np.ceil(stop * 100) / 100, abs=1e-9)  # sales: up to the tick
+        assert row["target"] == pytest.approx(np.ceil(target * 100) / 100, abs=1e-9)
 
     def test_no_candidate_says_why_there_is_no_order(self, early):
         early.change(constraints={"min_trades": 10_000})
         early.chain()
         row = next(r for r in early.rows("next_orders") if r["strategy"] == "trend")
         assert (row["action"], row["note"], row["quantity_per_100k"]) == ("none", "no trial qualified", 0.0)
+
+
+def test_the_stage_counts_the_trades_of_the_leaderboard_by_strategy(early_lake):
+    found = early_lake.first["backtests"].metadata
+    for row in early_lake.rows("backtests"):
+        if row["fold"] == -1 and row["variant"] == "tuned" and row["selected"]:
+            assert found[f"{row['strategy']} tuned trades"] == row["trades"] > 0
+    assert "trades" not in found

@@ -10,7 +10,9 @@ from engine.features.table import FeatureSet
 from engine.lake.publish import rows_of
 from engine.simulation import adjusted_tick
 from engine.stages.common import read_bars
-from engine.stages.next_orders import next_orders
+from engine.stages.next_orders import next_orders, on_tick
+from engine.strategies import registry
+from engine.strategies.trend import Trend
 
 SYMBOL = "ALFA"
 NAMES = ("trend", "levels_entry_exit", "levels_always_on")
@@ -88,6 +90,54 @@ def test_a_long_only_symbol_has_no_word_on_shorts(orders, bars, early_lake, benc
     one.change(symbols={SYMBOL: {"sides": "long"}})
     (row,) = orders(bars, "trend", one.settings)
     assert "holding long: " in row["note"] and "short" not in row["note"]
+
+
+@pytest.mark.parametrize("gone, kept", [("short", "long"), ("long", "short")])
+def test_a_strategy_that_never_takes_a_side_has_no_word_on_it(orders, bars, monkeypatch, gone, kept):
+    class OneSided(Trend):
+        @staticmethod
+        def rules(p):
+            return replace(Trend.rules(p), **{f"enter_{gone}": None})
+
+    monkeypatch.setitem(registry._STRATEGIES, "trend", OneSided)
+    (row,) = orders(bars, "trend")
+    assert f"holding {kept}: " in row["note"] and f"holding {gone}" not in row["note"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_prices_of_orders_lie_on_the_tick_and_a_stop_loses_no_more(
+    orders, bars, early_lake, name, bench, tmp_path
+):
+    """Buys are rounded down, sales up, stop and target being on the other side of the entry."""
+    finest = bench(tmp_path / "data")
+    finest.change(symbols={SYMBOL: {"tick": 0}})  # unknown: as they were computed
+    tick = early_lake.settings.instrument(SYMBOL).tick
+    shown = list(zip(orders(bars, name), orders(bars, name, finest.settings), strict=True))
+    seen = set()
+    for row, exact in shown:
+        for key in ("limit", "stop", "target"):
+            if np.isnan(exact[key]):
+                assert np.isnan(row[key])
+                continue
+            seen.add(key)
+            buys = (row["side"] == "long") == (key == "limit")
+            steps = row[key] / tick
+            assert abs(steps - round(steps)) < 1e-6 and row[key] == round(row[key], 2)
+            moved = row[key] - exact[key]
+            assert -tick < moved <= 1e-9 if buys else -1e-9 <= moved < tick
+    assert seen == ({"stop", "target"} if name == "trend" else {"limit"})
+
+
+def test_a_price_on_the_tick_stays_whatever_its_size():
+    for steps in (1, 3, 47_179, 61_234_567):
+        price = steps * 0.01
+        for noise in (-1e-16, 0.0, 1e-16):
+            for buy in (True, False):
+                assert on_tick(price * (1 + noise), 0.01, buy=buy) == round(price, 2)
+    assert on_tick(471.78454885953454, 0.01, buy=False) == 471.79
+    assert on_tick(471.78454885953454, 0.01, buy=True) == 471.78
+    assert on_tick(471.78454885953454, 0.0, buy=True) == 471.78454885953454
+    assert np.isnan(on_tick(float("nan"), 0.01, buy=True))
 
 
 @pytest.mark.parametrize("name", NAMES)

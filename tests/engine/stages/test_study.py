@@ -106,11 +106,14 @@ def test_a_higher_time_limit_makes_a_new_study_that_begins_with_the_same_trials(
     for window, rows in cut.items():
         assert rows == whole[window][: len(rows)] and len(rows) < len(whole[window])
     one = study.find(short.lake, [SYMBOL], short.rows("folds")[0]["study_id"])
-    assert "search.timeout 1s after 10 trials" in study.time_limit_note(short.lake, one)
+    assert "search.timeout 1s after 10 trials" in study.state_note(short.lake, one)
     again = optimizations(short.lake, SYMBOL, short.settings, short.said.append, clock=lambda: 0.0)
     assert again.unchanged  # it does not go on
     one = study.find(free.lake, [SYMBOL], free.rows("folds")[0]["study_id"])
-    assert study.time_limit_note(free.lake, one) == ""
+    said = study.state_note(free.lake, one)
+    assert "time limit" not in said and said.startswith(
+        f"study {one.study_id} of {SYMBOL} trend is finished: "
+    )
 
 
 def test_a_time_limit_without_a_clock_is_an_error_not_no_limit(fits):
