@@ -90,6 +90,11 @@ def is_jump(ratio: float, typical: float) -> bool:
     return bool(abs(np.log(ratio)) > max(GAP_FLOOR, GAP_MULTIPLE * typical))
 
 
+def closed(bars: Bars, t: int) -> float:
+    """Return close / close before of a bar: a split is in it too, one wrong open is not."""
+    return float(bars.close[t] / bars.close[t - 1])
+
+
 def made_by(
     bars: Bars, sudden: tuple[Ints, Floats, Floats], events: Sequence[Event]
 ) -> tuple[int, Event, float] | None:
@@ -115,7 +120,8 @@ def made_by(
     for t, ratio, typical in zip(*sudden, strict=True):
         for event, at in zip(events, effective, strict=True):
             factor = effect(at, int(bars.ts[t - 1]), int(bars.ts[t]))
-            if factor != 1.0 and not is_jump(ratio / factor, typical):
+            without = (ratio / factor, closed(bars, int(t)) / factor)
+            if factor != 1.0 and not any(is_jump(one, typical) for one in without):
                 return int(t), event, float(ratio / factor)
     return None
 
@@ -149,23 +155,30 @@ def _shares(n: float) -> tuple[str, str]:
 
 
 def _session_date(bars: Bars, t: int) -> str:
-    """Return the date whose events take effect at a bar: a session may open on the evening before."""
+    """Return the date whose events take effect at a bar: a session may open on the evening before.
+
+    Empty where none does: inside a session.
+    """
     day = int(bars.ts[t] // DAY_US * DAY_US)
     dated = [Event(day, "split", 2.0, ""), Event(day + DAY_US, "split", 2.0, "")]
     first, second = at_session_open(dated, bars.frame, bars.calendar)
-    later = effect(second, int(bars.ts[t - 1]), int(bars.ts[t])) != 1.0 and first.ts < second.ts
-    return iso(day + DAY_US if later else day)
+    span = int(bars.ts[t - 1]), int(bars.ts[t])
+    if effect(second, *span) != 1.0 and first.ts < second.ts:
+        return iso(day + DAY_US)
+    return iso(day) if effect(first, *span) != 1.0 else ""
 
 
 def _advice(bars: Bars, at: Ints, ratio: Floats, events: Sequence[Event]) -> str:
     """Return the command that would explain the first jump."""
     key, day = bars.symbol, iso(int(bars.ts[at[0]] // DAY_US * DAY_US))
     real, dated = f"nightfold check {key} --verified {day}", _session_date(bars, int(at[0]))
+    if abs(np.log(closed(bars, int(at[0])))) <= GAP_FLOOR:  # the open alone: no split
+        return f"correct that bar, or if the move is real: {real}"
     for event, effective in zip(events, at_session_open(events, bars.frame, bars.calendar), strict=True):
         factor = effect(effective, int(bars.ts[at[0] - 1]), int(bars.ts[at[0]]))
         if factor != 1.0:  # an event stands there already, of another value than the prices show
             n = near_ratio(float(ratio[0] / factor))
-            if event.kind != "split" or not n:
+            if event.kind != "split" or not n or event.place.endswith(".yaml"):
                 mend = "correct that bar" if event.place.endswith("reply") else take_away(event, key)
                 return f"{mend} if it is wrong, or if the move is real: {real}"
             new, old = _shares(n) if ratio[0] < factor else _shares(n)[::-1]
@@ -174,7 +187,7 @@ def _advice(bars: Bars, at: Ints, ratio: Floats, events: Sequence[Event]) -> str
                 f"nightfold check {key} --adjust {new}:{old}@{iso(event.ts)}   (real move: --verified {day})"
             )
     n = near_ratio(float(ratio[0]))
-    if not n:
+    if not n or not dated:
         return f"correct that bar, or if the move is real: {real}"
     back = [
         i

@@ -2,8 +2,8 @@
 
 DuckDB opens a Parquet file more than once in a query. Where a file is replaced in between, it mixes the two:
 an error, and rarely a wrong count. So its views read links, made anew as a whole when a table has changed. A
-snapshot stays while a connection is open on the warehouse file that names it, or while that file has another
-name: the warehouse itself, or one that a user wrote into.
+snapshot stays while a connection is open on the warehouse file that names it, or while that file is the
+warehouse of the data folder, or one there that a user wrote into.
 """
 
 from __future__ import annotations
@@ -130,8 +130,9 @@ def is_open(path: Path, *, writing: bool = False) -> bool:
     return False
 
 
-def _has_another_name(path: Path) -> bool:
-    return path.exists() and path.stat().st_nlink > 1
+def _is_a_warehouse(path: Path, data_dir: Path) -> bool:
+    """Say whether a snapshot's file is the warehouse, or one moved aside; names elsewhere are backups."""
+    return path.exists() and any(path.samefile(one) for one in data_dir.glob("warehouse*.duckdb"))
 
 
 def sweep(data_dir: Path) -> None:
@@ -139,7 +140,7 @@ def sweep(data_dir: Path) -> None:
     for left in folder_of(data_dir).glob("*.tmp"):  # of a run that was killed
         shutil.rmtree(left, ignore_errors=True)
     for old in snapshots(data_dir)[:-KEEP]:
-        if not is_open(old / WAREHOUSE) and not _has_another_name(old / WAREHOUSE):
+        if not is_open(old / WAREHOUSE) and not _is_a_warehouse(old / WAREHOUSE, data_dir):
             gone = old.with_suffix(".tmp")  # a late reader finds no file, never some of them
             os.replace(old, gone)
             shutil.rmtree(gone, ignore_errors=True)

@@ -39,7 +39,7 @@ def current_orders(lake: Lake, symbol: str, procedures: Mapping[str, str]) -> tu
     }
     # fits that were made again have taken the place of those that the orders rest on
     rests_on = (lake.record("next_orders", symbol) or {}).get("inputs", {}).get("folds")
-    fitted_anew = rests_on != lake.result_id("folds", symbol)
+    fitted_anew = any(rests_on != lake.result_id(table, symbol) for table in ("folds", "nightly"))
     current: list[Row] = []
     why: dict[str, str] = {}
     for row in orders:

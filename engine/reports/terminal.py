@@ -69,14 +69,15 @@ def print_next_orders(
     outdated: list[str] = []
     by_bar: dict[int, list[str]] = {}
     decided = rows_of(lake.read("champions", ALL_SYMBOLS))
-    held = {(row["symbol"], row["strategy"]) for row in decided if row["in_force"]}
+    held = {(row["symbol"], row["strategy"], row["settings_hash"]) for row in decided if row["in_force"]}
     for symbol in symbols:
         if symbol in failed:
             continue
         orders, left_out = current_orders(lake, symbol, procedures[symbol])
         outdated += left_out
         for row in orders:
-            name = row["strategy"] + (" (champion)" if (symbol, row["strategy"]) in held else "")
+            name = row["strategy"]
+            name += " (champion)" if (symbol, name, procedures[symbol].get(name)) in held else ""
             line = f"  {symbol:<9} {name:<18} {_order(row)}"
             by_bar.setdefault(row["asof"], []).append(line)
     for asof, lines in sorted(by_bar.items(), reverse=True):

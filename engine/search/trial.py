@@ -118,14 +118,14 @@ def best_of(trials: Sequence[Trial]) -> Trial | None:
 def why_none(trials: Sequence[Trial]) -> str:
     """Return why none of a study's trials may be chosen: how often each constraint was broken, most first.
 
-    Of the trials that ran to the end; where none did, how the trials ended instead. Copies do not count.
+    Of the trials that ran to the end; where none broke one, how the trials ended. Copies do not count.
     """
     own = [trial for trial in trials if trial.duplicate_of is None]
     whole = [trial for trial in own if trial.state == "COMPLETE"]
     broken = Counter(name for trial in whole for name, value in trial.constraints.items() if value > 0)
     if not broken:
         ends = Counter(trial.outcome for trial in own).most_common()
-        return "no trial ran to the end: " + ", ".join(f"{outcome} {count}" for outcome, count in ends)
+        return "no trial came to a valid end: " + ", ".join(f"{outcome} {count}" for outcome, count in ends)
     (name, count), *others = broken.most_common()
     said = [f"{name} broken by {count} of {len(whole)} that ran to the end"]
     return ", ".join(said + [f"{name} by {count}" for name, count in others])

@@ -8,12 +8,23 @@ import numpy as np
 
 from engine.bars.findings import Context, RawBars
 from engine.bars.model import Bars, iso
-from engine.bars.series import SPIKE, is_jump, jumps, made_by, outliers, reach_of, take_away, typical_moves
+from engine.bars.series import (
+    SPIKE,
+    closed,
+    is_jump,
+    jumps,
+    made_by,
+    outliers,
+    reach_of,
+    take_away,
+    typical_moves,
+)
 from engine.bars.splits import DAY_US, Event, adjust, at_session_open, rescale
 from engine.errors import ConfigError
 from engine.sources.events import combine
 
 NOTHING = "Nothing was written"
+VISIBLE = 4.0  # typical moves; a smaller factor drowns in the move of its night
 
 
 def based_on(rows: RawBars, events: Sequence[Event], context: Context) -> tuple[RawBars, Bars]:
@@ -59,7 +70,12 @@ def _refuse_made(bars: Bars, t: int, events: Sequence[Event]) -> None:
 
 
 def _refuse_factor(event: Event, rows: RawBars, before: Sequence[Event], context: Context) -> None:
-    """Refuse a split or a scale that does not bring the opens at its edges nearer to the closes before."""
+    """Refuse a split or a scale that leaves or makes a jump at an edge, or takes its open further away.
+
+    A factor of the size of usual moves is not to be seen, and is believed. Dividends stand aside: one may be
+    impossible until the event is there.
+    """
+    before = [e for e in before if e.kind != "dividend"]
     after = combine([event], [e for e in before if (e.ts, e.kind) != (event.ts, event.kind)])
     bars, changed = based_on(rows, before, context)[1], based_on(rows, after, context)[1]
     (effective,) = at_session_open([event], context.frame, context.calendar)
@@ -77,17 +93,28 @@ def _refuse_factor(event: Event, rows: RawBars, before: Sequence[Event], context
     for t in inside:
         _refuse_made(bars, t, [e for e in before if (e.ts, e.kind) != (event.ts, event.kind)])
         was, made, day = _opened(bars, t), _opened(changed, t), iso(int(bars.ts[t]))
-        if abs(np.log(made)) >= abs(np.log(was)):
+        typical, real = _typical(changed, t), changed.ts[t] // DAY_US in verified
+        jump = is_jump(made, typical) or is_jump(closed(changed, t), typical)
+        nearer = abs(np.log(made)) < abs(np.log(was))
+        if real or (not jump and (nearer or abs(np.log(made / was)) <= VISIBLE * typical)):
+            continue
+        if nearer and not is_jump(made, typical):
+            raise ConfigError(
+                f"{context.symbol}: the close of {day} is {closed(bars, t):.3f} x the close before: a {what} "
+                f"there would make it {closed(changed, t):.3f}; expected open and close to show it. "
+                f"Correct the open of that bar, or if the move is real: nightfold check {context.symbol} "
+                f"--verified {iso(int(bars.ts[t] // DAY_US * DAY_US))}. {NOTHING}"
+            )
+        if not nearer:
             raise ConfigError(
                 f"{context.symbol}: the open of {day} is {was:.3f} x the close before: a {what} there would "
                 f"make it {made:.3f}; expected nearer to 1. {_unexplained(bars, before)}{NOTHING}"
             )
-        if is_jump(made, _typical(changed, t)) and changed.ts[t] // DAY_US not in verified:
-            raise ConfigError(
-                f"{context.symbol}: the open of {day} is {was:.3f} x the close before: a {what} there would "
-                f"make it {made:.3f}, still a jump; expected a factor near {1 / was:.3g}, found "
-                f"{made / was:.3g}. {NOTHING}"
-            )
+        raise ConfigError(
+            f"{context.symbol}: the open of {day} is {was:.3f} x the close before: a {what} there would "
+            f"make it {made:.3f}, still a jump; expected a factor near {1 / was:.3g}, found "
+            f"{made / was:.3g}. {NOTHING}"
+        )
 
 
 def _refuse_verified(event: Event, rows: RawBars, before: Sequence[Event], context: Context) -> None:
@@ -132,15 +159,15 @@ def refuse_unfounded(
     Raises
     ------
     ConfigError
-        A split or scale leaves an open no nearer to the close before, or still a jump; a verified move is no
-        move; or an event that is kept already makes the jump.
+        A split or scale leaves or makes a jump, or takes an open further away; a verified move is no move;
+        or an event that is kept already makes the jump.
     DataError
         E02: a kept event has an impossible value.
 
     NaN: none in ``rows``.
     """
     for event in declared:
-        mine = [e for e in (*own, *declared) if (e.ts, e.kind) != (event.ts, event.kind)]
-        before = combine(mine, others)
+        beside = [e for e in declared if (e.ts, e.kind) != (event.ts, event.kind)]
+        before = combine([*own, *beside], others)
         check = _refuse_verified if event.kind == "verified_move" else _refuse_factor
         check(event, rows, before, context)

@@ -247,9 +247,11 @@ def load(
     settled = settle(rows, context, policy, spare=spare)
     declared = [declared_event(text) for text in policy.repairs if policy.kind == "repair" and "@" in text]
     vendors = [event for page in parsed for event in page.events]
-    events, rows = combine([*own, *declared], vendors), clean(settled.rows, context)
+    rows = clean(settled.rows, context)
     if to_declare:
         refuse_unfounded(rows, context, [*own, *declared], vendors, to_declare)
+        own = combine(to_declare, own)
+    events = combine([*own, *declared], vendors)
     kept, bars = based_on(rows, events, context)
     findings = [*(f for page in parsed for f in page.findings), *settled.findings]
     if overlap_from is None and not to_declare:

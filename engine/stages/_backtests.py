@@ -72,6 +72,8 @@ def backtests(lake: Lake, symbol: str, settings: Settings, progress: Progress) -
         params={
             "instrument": instrument.trading(),
             "entries": [procedure(entry) for entry in entries],
+            # fits made anew, where their trials were lost, may differ under the same id
+            "fits": [(lake.record(t, symbol) or {}).get("content_sha") for t in ("folds", "nightly")],
             **finer,
         },
     )

@@ -131,7 +131,7 @@ def decide_symbol(
     chosen, said = choose(verdicts, limits, series, sitting, seed=seed)
     rows = [{**row, "in_force": False} for row in rows]
     for verdict, key in zip(verdicts, keys, strict=True):
-        fit = newest_fit(lake, symbol, verdict.evidence.strategy)
+        fit = newest_fit(lake, symbol, verdict.evidence.strategy, verdict.evidence.settings_hash)
         rows.append(_row(symbol, len(rows), verdict, verdict is chosen, fit, key, incumbent, sitting, said))
     return rows, [verdict.evidence.p for verdict in verdicts]
 
@@ -218,10 +218,11 @@ def _difference(old: Row, new: Row) -> Row:
     return {name: [a.get(name), b.get(name)] for name in sorted({*a, *b}) if a.get(name) != b.get(name)}
 
 
-def newest_fit(lake: Lake, symbol: str, name: str) -> Row:
-    """Return the newest fit of a strategy: tonight's, or the newest fold's where there is none."""
+def newest_fit(lake: Lake, symbol: str, name: str, procedure: str) -> Row:
+    """Return a procedure's newest fit: tonight's, or the newest fold's where there is none."""
     folds = rows_of(lake.need("folds", symbol, "optimizations"))
-    fits = [*rows_of(lake.read("nightly", symbol)), *({**row, "asof": row["train_end"] - 1} for row in folds)]
+    nightly = (r for r in rows_of(lake.read("nightly", symbol)) if r.get("procedure") == procedure)
+    fits = [*nightly, *({**row, "asof": row["train_end"] - 1} for row in folds)]
     mine = (row for row in fits if row["strategy"] == name and row["selected"])
     return max(mine, key=lambda row: int(row["asof"]))
 

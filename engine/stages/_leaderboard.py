@@ -23,6 +23,7 @@ from engine.validation.max_t import benjamini_hochberg
 
 Row = dict[str, Any]
 
+ORDERS_REST_ON = ("next_orders", "folds", "nightly")
 PROBLEMS = "problems.json"  # what failed in the last run, for a report that is written again
 
 
@@ -109,7 +110,11 @@ def _report_if_new(
     """Write the report, unless the one that stands was written from the same results on the same day."""
     day = None if asof is None else iso(asof)[:10]
     code = code_id(__name__)[0]
-    key = digest([result_id, sorted(problems.items()), plain(settings), day, code])
+    stand = {  # what decides which orders are current
+        symbol: [procedures(symbol, settings), *(lake.result_id(table, symbol) for table in ORDERS_REST_ON)]
+        for symbol in settings.symbols
+    }
+    key = digest([result_id, sorted(problems.items()), plain(settings), day, code, stand])
     page = lake.data_dir / "reports" / "index.html"
     written = lake.data_dir / "cache" / "report.key"
     if not (page.exists() and written.exists() and written.read_text() == key):

@@ -17,7 +17,7 @@ from engine.search.rules_fit import RulesFitter
 from engine.search.study import SAVE_BARS
 from engine.search.trial import Trial, why_none
 from engine.stages._studies import Job, Window, fit_in_processes
-from engine.stages._trials import TONIGHT, TrialLedger, lost_parts, old_nights, part_of
+from engine.stages._trials import TONIGHT, TrialLedger, lost_studies, old_nights
 from engine.stages.common import (
     CLEAN,
     Progress,
@@ -63,6 +63,7 @@ def optimizations(
     instrument = settings.instrument(symbol)
     entries = settings.entries(symbol)
     base = base_bars_of(lake, symbol, settings)
+    lost = lost_studies(lake, symbol, [e.label for e in entries if e.folds.reoptimize == "nightly"])
     record = make_record(
         __name__,
         symbol,
@@ -76,7 +77,6 @@ def optimizations(
         },
     )
     tables = ["folds", "nightly"]
-    lost = lost_parts(lake, symbol)
     if held(lake, tables, symbol, record["result_id"]) and not lost:
         return unchanged(lake, "optimizations", "folds", symbol, record["result_id"])
 
@@ -85,9 +85,10 @@ def optimizations(
     features = feature_set(lake, bars, instrument)
     work = _Work(symbol, bars, lake, settings.seed, record, clock, lost)
     if lost:
+        years = ", ".join(sorted(set(lost.values())))
         progress(
-            f"{symbol} optimizations the trials of {', '.join(sorted(lost))} are lost: studies in force are "
-            "run anew, those of earlier nights are not counted any more"
+            f"{symbol} optimizations the trials of {years} are lost: studies in force are run anew, those of "
+            "earlier nights are not counted any more"
         )
     left_out = too_short_for(entries, len(bars))
     for entry in entries:
@@ -145,7 +146,7 @@ class _Work:
         self._label_of = forecast_label(lake, symbol)
         known: dict[str, dict[str, dict[str, Any]]] = {}  # study_id -> policy -> fit
         for row in [*rows_of(lake.read("folds", symbol)), *self.nightly]:
-            if part_of(row) in lost:
+            if row["study_id"] in lost:
                 continue
             known.setdefault(row["study_id"], {})[row["policy"]] = {
                 name: row.get(name)

@@ -90,7 +90,7 @@ def luck(
             "n_eff": statistics.effective_trials(kept["correlation"], trials.count),
             "dsr": statistics.deflated_sharpe(returns, trials.sharpes, trials.count),
             "pbo": kept["pbo"],
-            "neighbourhood": _neighbourhood(lake, bars, features, instrument, entry, seed),
+            "neighbourhood": _neighbourhood(lake, bars, features, instrument, entry, series.procedure, seed),
         }
     why = {name: one.reason for name, one in found.items() if one.reason}
     if trials is None:
@@ -182,10 +182,11 @@ def _until_a_fold_closes(
 
 
 def _neighbourhood(
-    lake: Lake, bars: Bars, features: FeatureSet, instrument: Instrument, entry: Strategy, seed: int
-) -> Statistic:
-    """Return the neighbourhood profit of the newest fit, on the bars it was fitted to."""
-    fit = newest_fit(lake, bars.symbol, entry.label)
+    lake: Lake, bars: Bars, features: FeatureSet, instrument: Instrument, entry: Strategy, procedure: str,
+    seed: int,
+) -> Statistic:  # fmt: skip
+    """Return the neighbourhood profit of the procedure's newest fit, on the bars it was fitted to."""
+    fit = newest_fit(lake, bars.symbol, entry.label, procedure)
     if fit["status"] != "ok":
         return undefined("no trial qualified in the newest fit")
     strategy = registry.get(entry.strategy)

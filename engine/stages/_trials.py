@@ -82,17 +82,22 @@ def part_of(fit: Row) -> str:
     return iso(fit["train_end"] - 1)[:4] if searched else ""
 
 
-def lost_parts(lake: Lake, symbol: str) -> set[str]:
-    """Return the parts that are gone though fits in force rest on trials in them: the folds', and tonight's.
+def lost_studies(lake: Lake, symbol: str, nightly_of: Collection[str]) -> dict[str, str]:
+    """Return studies that fits in force rest on and whose trials are gone, with the part they were in.
 
+    In force are the folds' fits, and tonight's of the strategies ``nightly_of`` that are fitted every night.
     The table has no history, so that a part which was torn or removed is lost whole.
     """
-    columns = ["train_end", "solver", "n_trials"]
+    columns = ["train_end", "solver", "n_trials", "study_id"]
     fits = rows_of(lake.read("folds", symbol, columns))
-    nightly = rows_of(lake.read("nightly", symbol, [*columns, "asof"]))
+    nightly = rows_of(lake.read("nightly", symbol, [*columns, "asof", "strategy"]))
     last = max((row["asof"] for row in nightly), default=None)
-    fits += [row for row in nightly if row["asof"] == last]
-    return {part_of(row) for row in fits} - {"", *lake.parts("trials", symbol)}
+    fits += [row for row in nightly if row["asof"] == last and row["strategy"] in nightly_of]
+    kept: set[str] = set()
+    for part in lake.parts("trials", symbol):
+        table = lake.read("trials", symbol, ["study_id"], part=part)
+        kept.update([] if table is None else table["study_id"].unique().to_pylist())
+    return {row["study_id"]: part for row in fits if (part := part_of(row)) and row["study_id"] not in kept}
 
 
 def _unknown(rows: Sequence[Row], table: pa.Table) -> list[Row]:

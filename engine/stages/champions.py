@@ -77,7 +77,7 @@ def export(lake: Lake, symbols: Sequence[str], settings: Settings) -> Row:
 
     ``next_orders`` are those of all strategies, ``is_champion`` marks the champions'. What the nights'
     own fits earned so far stands under ``forward_record``, null before the first scored night.
-    Symbols without a champion are named under ``without_champion``. Orders of fits made under other
+    Symbols without a champion are named under ``without_champion``. Orders of fits, and champions, of other
     settings are left out, with a line under ``not_current``.
     """
     held = {row["symbol"]: row for row in rows_of(lake.read("champions", ALL_SYMBOLS)) if row["in_force"]}
@@ -85,15 +85,21 @@ def export(lake: Lake, symbols: Sequence[str], settings: Settings) -> Row:
     every: list[Row] = []
     not_current: list[str] = []
     for symbol in symbols:
-        row = held.get(symbol)
-        orders, left_out = current_orders(lake, symbol, procedures(symbol, settings))
+        row, now = held.get(symbol), procedures(symbol, settings)
+        orders, left_out = current_orders(lake, symbol, now)
         not_current += left_out
         mine = [{name: _plain(name, value) for name, value in order.items()} for order in orders]
+        if row is not None and row["settings_hash"] != now.get(row["strategy"]):  # no parameters of now
+            not_current.append(
+                f"{symbol} {row['strategy']}: settings changed since it became champion; "
+                f"run nightfold run {symbol}"
+            )
+            row = None
         name = None if row is None else row["strategy"]
         every += [{**order, "is_champion": order["strategy"] == name} for order in mine]
         if row is None:
             continue
-        fit = newest_fit(lake, symbol, row["strategy"])
+        fit = newest_fit(lake, symbol, row["strategy"], row["settings_hash"])
         champions.append(
             {
                 "symbol": symbol,

@@ -89,7 +89,8 @@ def on_tick(price: float, tick: float, *, buy: bool) -> float:
         return price
     steps = price / tick
     whole = math.floor(steps + SLACK) if buy else math.ceil(steps - SLACK)
-    return round(whole * tick, 10)  # 471.79, not 471.79000000000002
+    # 471.79, not 471.79000000000002; below one tick no step is left
+    return float(f"{whole * tick:.12g}") if whole > 0 else price
 
 
 def _priced(row: Row, tick: float) -> Row:

@@ -113,6 +113,12 @@ def single_run(
     levels = registry.get(entry.strategy).kind == "levels"
     params, origin = _levels_params(entry, given) if levels else _rules_params(entry, given)
     bars = read_bars(lake, instrument)
+    stored = (lake.record("bars", symbol) or {}).get("frame", instrument.frame)
+    if stored != instrument.frame:
+        raise ConfigError(
+            f"the stored bars of {symbol} are of {stored}, the settings say {instrument.frame}. "
+            f"Run nightfold run {symbol}, or set frame: {stored}"
+        )
     if levels:
         start, stop, found = _levels(lake, settings, bars, instrument, entry, params, span)
     else:

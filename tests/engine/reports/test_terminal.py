@@ -78,6 +78,8 @@ def test_orders_stand_under_the_bar_they_follow(example, tmp_path):
         row = {"symbol": symbol, "strategy": strategy, "policy": "", "asof": example.when(at * day), **values}
         return {"action": "none", "note": "no entry signal [bold] :smile:", **row}
 
+    for symbol in ("AAA", "BBB"):
+        example.publish(lake, "folds", symbol, [])
     example.publish(lake, "nightly", "AAA", [{**order("AAA", "trend", 16000), **example.FIT}])
     example.publish(lake, "next_orders", "AAA", [order("AAA", "trend", 16000)])
     buy = {"action": "buy", "order_type": "limit", "limit": 9.5, "quantity_per_100k": 1234.5}

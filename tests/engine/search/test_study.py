@@ -218,9 +218,9 @@ def test_why_no_trial_qualified_counts_each_constraint_over_the_trials_that_ran_
 
 def test_why_no_trial_qualified_where_none_ran_to_the_end():
     invalid = Landscape().run(valid=lambda config: False)
-    assert re.fullmatch(r"no trial ran to the end: INVALID_PARAMS \d+", why_none(invalid))
+    assert re.fullmatch(r"no trial came to a valid end: INVALID_PARAMS \d+", why_none(invalid))
     undefined = Landscape(lambda config, start: math.nan).run(Search(screen=0, max_trials=16, batch=16))
-    assert re.fullmatch(r"no trial ran to the end: INVALID_NUMERIC \d+", why_none(undefined))
+    assert re.fullmatch(r"no trial came to a valid end: INVALID_NUMERIC \d+", why_none(undefined))
 
 
 OFF = dict(min_trades=None, max_drawdown=None)

@@ -94,8 +94,49 @@ def test_a_vendors_split_that_the_prices_do_not_show_is_set_aside_by_the_command
     assert found.remedy.startswith("set the vendor's split aside: nightfold check AAA --adjust 1:1@")
     own = replace(split, value=1.0)
     refuse_unfounded(clean, context, [], [vendors], [own])
-    with pytest.raises(ConfigError, match="Nothing was written$"):
-        refuse_unfounded(clean, context, [], [], [own])
+
+
+def test_one_open_in_another_unit_is_no_split():
+    """Its close says that nothing happened; so does a close that shows the split where the open does not."""
+    rows, context, split = case("1d", "observed")
+    clean = replace(
+        rows, **{f.name: getattr(based_on(rows, [split], context)[1], f.name) for f in fields(rows)[3:7]}
+    )
+    t = int(np.searchsorted(clean.ts, split.ts))
+
+    def with_open(raw, factor):
+        changed = raw.open.copy()
+        changed[t] *= factor
+        low, high = np.minimum(raw.low, changed), np.maximum(raw.high, changed)
+        return replace(raw, open=changed, low=low, high=high)
+
+    halved = with_open(clean, 1 / split.value)
+    (found,) = errors(halved, context, [])
+    assert found.remedy.startswith("correct that bar, or if the move is real")
+    with pytest.raises(ConfigError, match="the close of .* expected open and close to show it.*Nothing was"):
+        refuse_unfounded(halved, context, [], [], [split])
+    late = with_open(rows, split.value)  # the split is real, its first open still in old shares
+    vendors = replace(split, place="yahoo's reply")
+    (found,) = errors(late, context, [vendors])
+    assert found.remedy.startswith("correct that bar, or if the move is real")
+
+
+def test_what_is_kept_already_is_what_a_new_value_is_compared_with():
+    rows, context, split = case("1d", "observed")
+    aside, vendors = replace(split, value=1.0), replace(split, place="yahoo's reply")
+    refuse_unfounded(rows, context, [aside], [vendors], [split])  # the prices show the vendor's after all
+
+
+def test_a_dividend_that_is_right_after_the_split_does_not_stop_its_declaration():
+    rows, context, split = case("1d", "observed")
+    t = int(np.searchsorted(rows.ts, split.ts))
+    paid = Event(int(rows.ts[t]), "dividend", float(rows.close[t - 1]) * 1.5, "events.csv line 2")
+    refuse_unfounded(rows, context, [paid], [], [split])
+
+
+def test_a_split_too_small_to_be_seen_is_believed():
+    rows, context, split = case("1d", "observed")
+    refuse_unfounded(rows, context, [split], [], [Event(int(rows.ts[50]), "split", 1.02, "the command line")])
 
 
 def test_a_repair_of_the_settings_that_makes_a_jump_is_named_with_its_date():

@@ -151,6 +151,15 @@ def test_export_names_the_champion_with_tonights_parameters_and_orders(replaced)
             if order["is_champion"]] == champion["next_orders"]  # fmt: skip
 
 
+def test_export_leaves_out_a_champion_of_other_settings_and_says_so(replaced):
+    """Its parameters of now are those of nobody until the symbol has run."""
+    replaced.change(levels={"level": 0.6})
+    found = export(replaced.lake, [SYMBOL], replaced.settings)
+    assert found["champions"] == [] and not any(order["is_champion"] for order in found["next_orders"])
+    said = "ALFA levels_entry_exit: settings changed since it became champion; run nightfold run ALFA"
+    assert said in found["not_current"]
+
+
 def test_a_lake_of_an_older_version_is_read(replaced):
     """Without table looks a symbol is not judged; rows of champions may lack the newer columns."""
     for name in ("looks", "champions"):

@@ -194,3 +194,10 @@ def test_refuses_tables_of_other_bars_and_a_lake_without_any(early, bench, tmp_p
     empty = bench(tmp_path / "empty")
     with pytest.raises(LakeError, match="nightfold run ALFA --stage prices$"):
         single_run(empty.lake, empty.settings, SYMBOL, "trend", {})
+
+
+def test_bars_of_another_frame_than_the_settings_say_are_refused(small_lake, single):
+    options = small_lake.settings.symbols[SYMBOL].model_copy(update={"frame": "4h"})
+    other = small_lake.settings.model_copy(update={"symbols": {SYMBOL: options}})
+    with pytest.raises(ConfigError, match="bars of ALFA are of 1d, the settings say 4h. Run nightfold run"):
+        single(given=SET, settings=other)
