@@ -79,7 +79,7 @@ _LINES: tuple[tuple[str, str, Callable[[object], Html], str], ...] = (
         "Parameter stability",
         percent,
         "How close together the middle half of the folds' choices lies, against the range searched, median "
-        "over the parameters. Folds that traded nothing are left out. 100 %: that half chose the same, the "
+        "over the parameters. Folds whose fit abstained are left out. 100 %: that half chose the same, the "
         "quarters above and below it may differ.",
     ),
 )
