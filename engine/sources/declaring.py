@@ -96,9 +96,11 @@ def _refuse_factor(event: Event, rows: RawBars, before: Sequence[Event], context
         typical, real = _typical(changed, t), changed.ts[t] // DAY_US in verified
         jump = is_jump(made, typical) or is_jump(closed(changed, t), typical)
         nearer = abs(np.log(made)) < abs(np.log(was))
-        if real or (not jump and (nearer or abs(np.log(made / was)) <= VISIBLE * typical)):
+        closer = abs(np.log(closed(changed, t))) < abs(np.log(closed(bars, t)))
+        fits = closer if real else not jump  # a real move of that day excuses a jump, not a false event
+        if fits and (nearer or abs(np.log(made / was)) <= VISIBLE * typical):
             continue
-        if nearer and not is_jump(made, typical):
+        if nearer and (real or not is_jump(made, typical)):
             raise ConfigError(
                 f"{context.symbol}: the close of {day} is {closed(bars, t):.3f} x the close before: a {what} "
                 f"there would make it {closed(changed, t):.3f}; expected open and close to show it. "

@@ -200,7 +200,7 @@ def load(
         See `make_source`.
     to_declare : sequence of Event
         Events that are to be kept from now on: they are compared with the prices (see
-        `engine.sources.declaring`) in place of a search for gaps and jumps, and are not in what is returned.
+        `engine.sources.declaring`) in place of a search for gaps and jumps, and count in what is returned.
 
     Returns
     -------

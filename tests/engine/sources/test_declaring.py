@@ -121,6 +121,23 @@ def test_one_open_in_another_unit_is_no_split():
     assert found.remedy.startswith("correct that bar, or if the move is real")
 
 
+@pytest.mark.parametrize("value", [2.0, 0.5])
+def test_a_real_move_of_that_day_does_not_vouch_for_a_split(value):
+    """Neither where nothing else happened, nor where the open alone jumped and was verified."""
+    rows, context, split = case("1d", "observed")
+    clean = replace(
+        rows, **{f.name: getattr(based_on(rows, [split], context)[1], f.name) for f in fields(rows)[3:7]}
+    )
+    verified = Event(split.ts, "verified_move", 0.0, "events.csv line 2")
+    t = int(np.searchsorted(clean.ts, split.ts))
+    changed = clean.open.copy()
+    changed[t] /= value
+    low, high = np.minimum(clean.low, changed), np.maximum(clean.high, changed)
+    for raw in (clean, replace(clean, open=changed, low=low, high=high)):
+        with pytest.raises(ConfigError, match="Nothing was written$"):
+            refuse_unfounded(raw, context, [verified], [], [replace(split, value=value)])
+
+
 def test_what_is_kept_already_is_what_a_new_value_is_compared_with():
     rows, context, split = case("1d", "observed")
     aside, vendors = replace(split, value=1.0), replace(split, place="yahoo's reply")
